@@ -39,7 +39,7 @@ setup(
         "tfmtl.serving",
     ],
     package_dir={"tfmtl.pipelines": "pipelines", "tfmtl.serving": "serving"},
-    package_data={"tfmtl": ["py.typed"]},
+    package_data={"tfmtl": ["py.typed"], "tfmtl.cli": ["demo.yaml"]},
     install_requires=[
         "tensorflow>=2.19,<2.22",
         "tf-keras>=2.19,<2.22",
@@ -53,6 +53,7 @@ setup(
         "PyYAML>=6.0",
         "rich>=13.0",
         "scipy>=1.11",
+        "tensorboard>=2.19",
         "typer>=0.12",
     ],
     extras_require={"serving": SERVING, "tfx": TFX, "dev": [*SERVING, *DEV]},

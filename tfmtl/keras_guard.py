@@ -27,6 +27,7 @@ def require_keras_2() -> None:
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is None:
         return
-    version = tensorflow.keras.__version__
-    if not version.startswith("2."):
+    # The Keras 2 behind tf.keras states no version; Keras 3 does.
+    version = getattr(tensorflow.keras, "__version__", "2")
+    if not version.startswith("2"):
         raise ImportError(_REMEDY.format(version=version))
