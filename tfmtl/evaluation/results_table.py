@@ -1,0 +1,164 @@
+"""Mean and spread over seeds, as a table and as a plot."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tfmtl.evaluation.comparison import Cell
+
+METRICS = ("auc", "gauc", "log_loss", "ece")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean and standard deviation of one metric over seeds.
+
+    Attributes:
+        label: The model's label.
+        task: The task.
+        metric: The metric's name.
+        mean: Mean over seeds.
+        deviation: Sample standard deviation over seeds; 0 for one seed.
+        seeds: Number of seeds.
+    """
+
+    label: str
+    task: str
+    metric: str
+    mean: float
+    deviation: float
+    seeds: int
+
+
+def summarize(
+    cells: Sequence[Cell], *, part: str = "test", metrics: Sequence[str] = METRICS
+) -> list[Summary]:
+    """Mean and spread per model, task and metric, in the order of the cells.
+
+    Args:
+        cells: Finished cells.
+        part: `test` or `validation`.
+        metrics: Names of `TaskMetrics` fields.
+
+    Returns:
+        One summary per model, task and metric.
+
+    Raises:
+        ValueError: If there are no cells.
+
+    Example:
+        >>> from tfmtl.metrics import task_metrics
+        >>> click = {"click": task_metrics([0, 1], [0.2, 0.8])}
+        >>> summarize([Cell("MMoE", 0, {"test": click})], metrics=["auc"])[0].mean
+        1.0
+    """
+    if not cells:
+        raise ValueError("expected at least one finished cell; received none")
+    summaries = []
+    for label in dict.fromkeys(cell.label for cell in cells):
+        own = [cell.metrics[part] for cell in cells if cell.label == label]
+        for metric in metrics:
+            for task in own[0]:
+                values = np.array([getattr(result[task], metric) for result in own], float)
+                deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+                summaries.append(
+                    Summary(label, task, metric, float(values.mean()), deviation, len(values))
+                )
+    return summaries
+
+
+def markdown_table(summaries: Sequence[Summary], metric: str) -> str:
+    """One metric as a Markdown table, a row per model and a column per task.
+
+    Args:
+        summaries: What `summarize` returned.
+        metric: The metric to show.
+
+    Returns:
+        The table, `mean ± deviation` in every cell.
+
+    Example:
+        >>> print(markdown_table([Summary("MMoE", "click", "auc", 0.71, 0.002, 3)], "auc"))
+        | auc | click |
+        | --- | --- |
+        | MMoE | 0.7100 ± 0.0020 |
+    """
+    chosen = [summary for summary in summaries if summary.metric == metric]
+    tasks = list(dict.fromkeys(summary.task for summary in chosen))
+    lines = [
+        "| " + " | ".join([metric, *tasks]) + " |",
+        "| " + " | ".join(["---"] * (len(tasks) + 1)) + " |",
+    ]
+    for label in dict.fromkeys(summary.label for summary in chosen):
+        own = {summary.task: summary for summary in chosen if summary.label == label}
+        values = [f"{own[task].mean:.4f} ± {own[task].deviation:.4f}" for task in tasks]
+        lines.append("| " + " | ".join([label, *values]) + " |")
+    return "\n".join(lines)
+
+
+def csv_table(summaries: Sequence[Summary]) -> str:
+    """All summaries as CSV text with a header.
+
+    Args:
+        summaries: What `summarize` returned.
+
+    Returns:
+        CSV text.
+
+    Example:
+        >>> csv_table([Summary("MMoE", "click", "auc", 0.5, 0.0, 1)]).splitlines()[1]
+        'MMoE,click,auc,0.5,0.0,1'
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["model", "task", "metric", "mean", "deviation", "seeds"])
+    for one in summaries:
+        writer.writerow([one.label, one.task, one.metric, one.mean, one.deviation, one.seeds])
+    return text.getvalue()
+
+
+def plot_summaries(summaries: Sequence[Summary], metric: str, target: Path) -> None:
+    """Draws one metric per task and model with error bars.
+
+    Args:
+        summaries: What `summarize` returned.
+        metric: The metric to draw.
+        target: Picture to write, PNG.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     target = Path(folder) / "auc.png"
+        ...     plot_summaries([Summary("MMoE", "click", "auc", 0.71, 0.002, 3)], "auc", target)
+        ...     target.exists()
+        True
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    chosen = [summary for summary in summaries if summary.metric == metric]
+    tasks = list(dict.fromkeys(summary.task for summary in chosen))
+    labels = list(dict.fromkeys(summary.label for summary in chosen))
+    figure = Figure(figsize=(3 * len(tasks), 3), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = np.atleast_1d(figure.subplots(1, len(tasks)))
+    for axis, task in zip(axes, tasks, strict=True):
+        own = {summary.label: summary for summary in chosen if summary.task == task}
+        axis.errorbar(
+            range(len(labels)),
+            [own[label].mean for label in labels],
+            yerr=[own[label].deviation for label in labels],
+            fmt="o",
+            capsize=4,
+        )
+        axis.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
+        axis.set_title(f"{task}, {metric}")
+    aside = target.with_suffix(".partial.png")
+    figure.savefig(aside)
+    aside.replace(target)

@@ -1,0 +1,103 @@
+"""Metrics of a trained run, kept in its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from tfmtl.metrics import TaskMetrics
+from tfmtl.models.multi_task_model import MultiTaskModel
+from tfmtl.training import PreparedData, RunFolder, evaluate_log
+
+Part = Literal["validation", "test"]
+
+
+def evaluate_run(
+    model: MultiTaskModel,
+    data: PreparedData,
+    folder: Path,
+    *,
+    parts: Sequence[Part] = ("validation", "test"),
+    batch_size: int = 8192,
+) -> dict[str, dict[str, TaskMetrics]]:
+    """Scores held-out parts with a selected model and writes `metrics.json`.
+
+    Call it once, after training has chosen the epoch on the validation rows.
+
+    Args:
+        model: The selected model.
+        data: The data it was trained on.
+        folder: Its run folder.
+        parts: Which parts to score.
+        batch_size: Rows scored at one time.
+
+    Returns:
+        `TaskMetrics` per part and task.
+
+    Raises:
+        ValueError: If a part is unknown.
+
+    Example:
+        >>> evaluate_run(None, None, Path("run"), parts=["train"])
+        Traceback (most recent call last):
+        ...
+        ValueError: expected parts among ('validation', 'test'); received ['train']
+    """
+    known = ("validation", "test")
+    if set(parts) - set(known):
+        raise ValueError(f"expected parts among {known}; received {list(parts)}")
+    encoded = {"validation": data.validation, "test": data.test}
+    metrics = {
+        part: evaluate_log(model, encoded[part], bundle=data.bundle, batch_size=batch_size)
+        for part in parts
+    }
+    content = {
+        "parameters": int(sum(int(w.shape.num_elements()) for w in model.trainable_weights)),
+        **{part: _plain(values) for part, values in metrics.items()},
+    }
+    target = RunFolder(Path(folder)).metrics
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_suffix(".partial")
+    aside.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    aside.replace(target)
+    return metrics
+
+
+def read_metrics(path: Path) -> dict[str, dict[str, TaskMetrics]]:
+    """Reads the parts of a `metrics.json` back.
+
+    Args:
+        path: The file.
+
+    Returns:
+        `TaskMetrics` per part and task.
+
+    Raises:
+        ValueError: If the file is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder) / "metrics.json"
+        ...     _ = file.write_text("{")
+        ...     read_metrics(file)
+        Traceback (most recent call last):
+        ...
+        ValueError: ... is not a metrics file: delete it and evaluate again
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            part: {task: TaskMetrics(**values) for task, values in content[part].items()}
+            for part in ("validation", "test")
+            if part in content
+        }
+    except (json.JSONDecodeError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a metrics file: delete it and evaluate again") from error
+
+
+def _plain(metrics: Mapping[str, TaskMetrics]) -> dict[str, dict[str, float]]:
+    return {task: asdict(values) for task, values in metrics.items()}

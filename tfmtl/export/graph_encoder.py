@@ -1,0 +1,165 @@
+"""The feature encoder as TensorFlow ops, for a model that takes raw ids and features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from tfmtl.data.feature_encoder import FeatureEncoder
+from tfmtl.export.raw_inputs import MISSING_ID, takes_text
+from tfmtl.schema import ITEM_ID, USER_ID, Feature
+
+_SIDES = {"user": USER_ID, "item": ITEM_ID}
+
+
+class GraphEncoder(tf.Module):
+    """Encodes raw ids and features inside a SavedModel as `FeatureEncoder.encode` does outside.
+
+    Lookup tables, scales and statistics are attributes of this module, so that a SavedModel that
+    tracks it carries them. An unknown id is encoded as 0 and finds the statistics and features of
+    an unknown entity; a missing number is filled as the schema says, or is the training mean.
+
+    Args:
+        encoder: The encoder to reproduce.
+        name: Name of the module.
+
+    Example:
+        >>> import pyarrow as pa, tensorflow as tf
+        >>> from tfmtl.data import TrainingLog
+        >>> from tfmtl.schema import Schema, Task
+        >>> rows = pa.table({"user_id": [7, 9], "item_id": [1, 2], "click": [1, 0]})
+        >>> train = TrainingLog(rows, Schema(tasks=[Task(name="click")]))
+        >>> graph_encoder = GraphEncoder(FeatureEncoder.fit(train))
+        >>> raw = {"user_id": tf.constant([9, 8], tf.int64), "item_id": tf.constant([1, 1], tf.int64)}
+        >>> graph_encoder.encode(raw)["user_id"].numpy().tolist()
+        [2, 0]
+    """
+
+    def __init__(self, encoder: FeatureEncoder, name: str = "encoder"):
+        super().__init__(name=name)
+        self._schema = encoder.schema
+        self._scales = encoder.scales
+        self._vocabularies = {
+            key: _lookup(vocabulary.values) for key, vocabulary in encoder.vocabularies.items()
+        }
+        self._statistics = {}
+        self._statistics_tables = {}
+        if encoder.statistics is not None:
+            for entity, (keys, table) in encoder.statistics.tables.items():
+                self._statistics[entity] = _lookup(keys)
+                self._statistics_tables[entity] = tf.Variable(table, trainable=False)
+        self._entities = {}
+        self._entity_columns = {}
+        self._entity_statistics = {}
+        if encoder.schema.has_ids:
+            for side in _SIDES:
+                table = encoder.entity_table(side)
+                self._entities[side] = _lookup(table.keys)
+                self._entity_columns[side] = {
+                    column: tf.Variable(values, trainable=False)
+                    for column, values in table.columns.items()
+                }
+                self._entity_statistics[side] = {
+                    entity: tf.Variable(values, trainable=False)
+                    for entity, values in table.statistics_rows.items()
+                }
+
+    def encode(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Encodes a request that brings every feature.
+
+        Args:
+            raw: Tensors as `input_specs(encoder, "serving_default")` describes them.
+
+        Returns:
+            The model's inputs.
+        """
+        features = {}
+        if self._schema.has_ids:
+            for name in _SIDES.values():
+                features[name] = self._vocabularies[name].lookup(raw[name])
+        for feature in self._schema.features:
+            features[feature.name] = self._encode_feature(feature, raw[feature.name])
+        if self._statistics:
+            rows = {entity: table.lookup(raw[entity]) for entity, table in self._statistics.items()}
+            features["statistics"] = self._statistics_of(rows)
+        return features
+
+    def encode_by_id(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Encodes a request that brings ids and context features only.
+
+        Args:
+            raw: Tensors as `input_specs(encoder, "by_id")` describes them.
+
+        Returns:
+            The model's inputs, those of users and items from the training rows and the users' and
+            items' own tables.
+        """
+        features, rows = {}, {}
+        for side, name in _SIDES.items():
+            place = self._entities[side].lookup(raw[name])
+            for column, values in self._entity_columns[side].items():
+                features[column] = tf.gather(values, place)
+            for entity, values in self._entity_statistics[side].items():
+                rows[entity] = tf.gather(values, place)
+        for feature in self._schema.features_of("context"):
+            features[feature.name] = self._encode_feature(feature, raw[feature.name])
+        if self._statistics:
+            for entity, table in self._statistics.items():
+                if entity not in rows:
+                    rows[entity] = table.lookup(raw[entity])
+            features["statistics"] = self._statistics_of(rows)
+        return features
+
+    def _statistics_of(self, rows: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        return tf.concat(
+            [tf.gather(table, rows[entity]) for entity, table in self._statistics_tables.items()],
+            axis=-1,
+        )
+
+    def _encode_feature(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
+        if feature.kind == "numeric":
+            return self._encode_number(feature, values)
+        table = self._vocabularies[feature.vocabulary or feature.name]
+        if not takes_text(feature):
+            return table.lookup(values)
+        if feature.kind == "text":
+            words = tf.strings.regex_replace(
+                tf.strings.lower(values, encoding="utf-8"), r"[^\pL\pN]+", " "
+            )
+            tokens = tf.strings.split(words)
+        else:
+            tokens = tf.strings.split(values, feature.separator)
+            tokens = tf.ragged.boolean_mask(tokens, tokens != "")
+        tokens = tokens[:, -feature.max_length :]
+        if table.key_dtype == tf.int64:
+            tokens = tf.ragged.map_flat_values(tf.strings.to_number, tokens, tf.int64)
+        ids = tf.ragged.map_flat_values(table.lookup, tokens)
+        return ids.to_tensor(shape=[None, feature.max_length])
+
+    def _encode_number(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
+        mean, deviation = self._scales[feature.name]
+        numbers = tf.cast(values, tf.float64)
+        missing = ~tf.math.is_finite(numbers)
+        if feature.fill is not None:
+            numbers = tf.where(missing, tf.constant(feature.fill, tf.float64), numbers)
+        if feature.transform == "log":
+            numbers = tf.math.log1p(numbers)
+        scaled = (numbers - mean) / deviation
+        if feature.fill is None:
+            scaled = tf.where(missing, tf.zeros_like(scaled), scaled)
+        return tf.cast(scaled, tf.float32)
+
+
+def _lookup(keys: np.ndarray) -> tf.lookup.StaticHashTable:
+    if not len(keys):
+        keys = np.array([MISSING_ID])
+        rows = np.zeros(1, np.int32)
+    else:
+        rows = np.arange(1, len(keys) + 1, dtype=np.int32)
+    dtype = tf.int64 if keys.dtype == np.int64 else tf.string
+    initializer = tf.lookup.KeyValueTensorInitializer(
+        tf.constant(keys.tolist(), dtype), tf.constant(rows)
+    )
+    return tf.lookup.StaticHashTable(initializer, default_value=0)

@@ -1,0 +1,183 @@
+"""The inputs of an exported model: raw ids and raw features, by name."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import tensorflow as tf
+
+from tfmtl.data.arrow_columns import canonical, identifiers
+from tfmtl.data.feature_columns import list_values
+from tfmtl.data.feature_encoder import FeatureEncoder
+from tfmtl.data.interaction_log import InteractionLog
+from tfmtl.schema import ITEM_ID, USER_ID, Feature
+
+Signature = Literal["serving_default", "by_id"]
+
+# No log holds this id: it stands for a missing integer.
+MISSING_ID = np.iinfo(np.int64).min
+
+
+def takes_text(feature: Feature) -> bool:
+    """Whether a list feature is requested as one string, split in the model.
+
+    Args:
+        feature: A feature of the schema.
+
+    Returns:
+        True for text and for lists stored with a separator.
+
+    Example:
+        >>> takes_text(Feature(name="genre", kind="multi_categorical", separator="|"))
+        True
+    """
+    return feature.kind == "text" or (feature.is_list and feature.separator is not None)
+
+
+def requested_features(encoder: FeatureEncoder, signature: Signature) -> tuple[Feature, ...]:
+    """Features a request has to bring.
+
+    Args:
+        encoder: The model's encoder.
+        signature: `serving_default` takes every feature; `by_id` takes those of the context, and
+            the model knows the users' and items' own.
+
+    Returns:
+        The features, in the order of the schema.
+
+    Raises:
+        ValueError: If `by_id` is asked of a log without users and items.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> from tfmtl.data import TrainingLog
+        >>> from tfmtl.schema import Schema, Task
+        >>> schema = Schema(tasks=[Task(name="click")], features=[Feature(name="tab")])
+        >>> rows = pa.table({"user_id": [7, 9], "item_id": [1, 2], "tab": [3, 3], "click": [1, 0]})
+        >>> encoder = FeatureEncoder.fit(TrainingLog(rows, schema))
+        >>> [feature.name for feature in requested_features(encoder, "by_id")]
+        ['tab']
+    """
+    if signature == "by_id" and not encoder.schema.has_ids:
+        raise ValueError(
+            "a log without users and items has no signature 'by_id': use 'serving_default'"
+        )
+    return tuple(
+        feature
+        for feature in encoder.schema.features
+        if signature == "serving_default" or feature.side == "context"
+    )
+
+
+def input_specs(encoder: FeatureEncoder, signature: Signature) -> dict[str, tf.TensorSpec]:
+    """Named inputs of a signature; every one has the batch as its first dimension.
+
+    Args:
+        encoder: The model's encoder.
+        signature: Which signature.
+
+    Returns:
+        Input name to `tf.TensorSpec`: ids and categorical features `int64 [B]` or `string [B]`,
+        numeric features `float32 [B]`, text and separated lists `string [B]`, other lists
+        `[B, max_length]` of ids, padded right with a value that is no id.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> from tfmtl.data import TrainingLog
+        >>> from tfmtl.schema import Schema, Task
+        >>> rows = pa.table({"user_id": ["a"], "item_id": [1], "click": [1]})
+        >>> train = TrainingLog(rows, Schema(tasks=[Task(name="click")]))
+        >>> input_specs(FeatureEncoder.fit(train), "by_id")["user_id"].dtype
+        tf.string
+    """
+    specs = {}
+    if encoder.schema.has_ids:
+        for name in (USER_ID, ITEM_ID):
+            specs[name] = tf.TensorSpec([None], id_dtype(encoder, name), name)
+    for feature in requested_features(encoder, signature):
+        if feature.kind == "numeric":
+            specs[feature.name] = tf.TensorSpec([None], tf.float32, feature.name)
+        elif takes_text(feature):
+            specs[feature.name] = tf.TensorSpec([None], tf.string, feature.name)
+        else:
+            shape = [None, feature.max_length] if feature.is_list else [None]
+            dtype = id_dtype(encoder, feature.vocabulary or feature.name)
+            specs[feature.name] = tf.TensorSpec(shape, dtype, feature.name)
+    return specs
+
+
+def id_dtype(encoder: FeatureEncoder, vocabulary: str) -> tf.DType:
+    """`tf.int64` or `tf.string`, the type of a vocabulary's raw ids.
+
+    Args:
+        encoder: The model's encoder.
+        vocabulary: Name of a vocabulary.
+
+    Returns:
+        The type.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> from tfmtl.data import TrainingLog
+        >>> from tfmtl.schema import Schema, Task
+        >>> rows = pa.table({"user_id": ["a"], "item_id": [1], "click": [1]})
+        >>> train = TrainingLog(rows, Schema(tasks=[Task(name="click")]))
+        >>> id_dtype(FeatureEncoder.fit(train), "item_id")
+        tf.int64
+    """
+    return tf.int64 if encoder.vocabularies[vocabulary].values.dtype == np.int64 else tf.string
+
+
+def raw_request(
+    encoder: FeatureEncoder, log: InteractionLog, signature: Signature = "serving_default"
+) -> dict[str, np.ndarray]:
+    """The rows of a log as the inputs of a request.
+
+    Args:
+        encoder: The model's encoder.
+        log: Rows to ask for.
+        signature: Which signature.
+
+    Returns:
+        Input name to NumPy array with leading dimension `len(log)`.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> from tfmtl.data import TrainingLog
+        >>> from tfmtl.schema import Schema, Task
+        >>> rows = pa.table({"user_id": [7], "item_id": [1], "click": [1]})
+        >>> train = TrainingLog(rows, Schema(tasks=[Task(name="click")]))
+        >>> raw_request(FeatureEncoder.fit(train), train)["user_id"].tolist()
+        [7]
+    """
+    request: dict[str, np.ndarray] = {}
+    if log.user_ids is not None and log.item_ids is not None:
+        request = {USER_ID: log.user_ids, ITEM_ID: log.item_ids}
+    for feature in requested_features(encoder, signature):
+        column = log.column(feature)
+        if feature.kind == "numeric":
+            numbers = canonical(column).cast(pa.float64()).to_numpy(zero_copy_only=False)
+            request[feature.name] = numbers.astype(np.float32)
+        elif takes_text(feature):
+            request[feature.name] = _filled(canonical(column))
+        elif feature.is_list:
+            request[feature.name] = _padded(*list_values(column, feature), feature.max_length)
+        else:
+            request[feature.name] = _filled(identifiers(column))
+    return request
+
+
+def _filled(values: pa.Array) -> np.ndarray:
+    missing: int | str = "" if pa.types.is_large_string(values.type) else int(MISSING_ID)
+    return values.fill_null(missing).to_numpy(zero_copy_only=False)
+
+
+def _padded(values: pa.Array, lengths: np.ndarray, width: int) -> np.ndarray:
+    flat = _filled(values)
+    padding = "" if flat.dtype == object else MISSING_ID
+    padded = np.full((len(lengths), width), padding, flat.dtype)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    padded[rows, np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)] = flat
+    return padded

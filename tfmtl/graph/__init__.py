@@ -1,0 +1,31 @@
+"""CSR stores, graph builders, the neighbour sampler, and the bundle on disk."""
+
+from tfmtl.graph.build_graph_bundle import build_graph_bundle
+from tfmtl.graph.bundle_error import BundleError
+from tfmtl.graph.csr import CSR
+from tfmtl.graph.graph_bundle import GraphBundle
+from tfmtl.graph.graph_tensor import graph_tensor_spec, to_graph_tensor
+from tfmtl.graph.interaction_graph import build_interaction_graph
+from tfmtl.graph.neighbor_sampler import NeighborSampler
+from tfmtl.graph.sampled_subgraph import SampledSubgraph
+from tfmtl.graph.similarity_config import SimilarityConfig
+from tfmtl.graph.similarity_graph import build_similarity_graph
+from tfmtl.graph.topology import CHANNELS, EDGE_SETS, NODE_SETS, edge_sets_of
+
+__all__ = [
+    "CHANNELS",
+    "CSR",
+    "EDGE_SETS",
+    "NODE_SETS",
+    "BundleError",
+    "GraphBundle",
+    "NeighborSampler",
+    "SampledSubgraph",
+    "SimilarityConfig",
+    "build_graph_bundle",
+    "build_interaction_graph",
+    "build_similarity_graph",
+    "edge_sets_of",
+    "graph_tensor_spec",
+    "to_graph_tensor",
+]

@@ -1,0 +1,232 @@
+"""The graph on disk: edge sets, and a manifest that says what they were made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_gnn as tfgnn
+
+from tfmtl.graph.bundle_error import BundleError
+from tfmtl.graph.csr import CSR
+from tfmtl.graph.graph_tensor import graph_tensor_spec
+from tfmtl.graph.topology import EDGE_SETS
+from tfmtl.graph.written_aside import written_aside
+
+FORMAT = "tfmtl.graph_bundle"
+FORMAT_VERSION = 1
+_MANIFEST = "manifest.json"
+_SCHEMA = "graph_schema.pbtxt"
+_CHUNK = 1 << 24
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _schema_pb(edge_sets: Mapping[str, CSR], sizes: Mapping[str, int]) -> Any:
+    """The TF-GNN schema of the sampled graphs, with the full graph's sizes as cardinalities."""
+    schema = tfgnn.create_schema_pb_from_graph_spec(graph_tensor_spec(tuple(edge_sets)))
+    for name, size in sizes.items():
+        schema.node_sets[name].metadata.cardinality = size
+    for name, store in edge_sets.items():
+        schema.edge_sets[name].metadata.cardinality = store.num_edges
+    return schema
+
+
+@dataclass(frozen=True, eq=False)
+class GraphBundle:
+    """Edge sets over encoded users and items, and where they come from.
+
+    On disk a bundle is a folder: one folder of `.npy` arrays per edge set, `manifest.json`
+    (format version, counts, size and SHA-256 of every array, the time window and the fingerprints
+    of log and encoder) and `graph_schema.pbtxt` (TF-GNN's `GraphSchema` of the sampled graphs).
+
+    Args:
+        edge_sets: Names among `user_item`, `item_user`, `user_user`, `item_item`; rows are the
+            receivers.
+        num_users: Number of user ids, the unknown user 0 included.
+        num_items: Number of item ids, the unknown item 0 included.
+        manifest: What the graph was made from; after `load`, the whole manifest.
+
+    Raises:
+        ValueError: If an edge set is unknown, or its shape or feature does not fit.
+
+    Example:
+        >>> import tempfile
+        >>> store = CSR.from_edges(np.array([1]), np.array([2]), 2, 3,
+        ...                        {"behavior": np.array([1], np.int32)})
+        >>> bundle = GraphBundle({"item_user": store}, num_users=2, num_items=3)
+        >>> with tempfile.TemporaryDirectory() as parent:
+        ...     bundle.save(Path(parent) / "graph")
+        ...     GraphBundle.load(Path(parent) / "graph", verify=True).num_items
+        3
+    """
+
+    edge_sets: dict[str, CSR]
+    num_users: int
+    num_items: int
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sizes = {"user": self.num_users, "item": self.num_items}
+        dtypes = {"behavior": np.int32, "weight": np.float32}
+        for name, store in self.edge_sets.items():
+            if name not in EDGE_SETS:
+                raise ValueError(f"unknown edge set {name!r}; expected names among {[*EDGE_SETS]}")
+            source, target, feature = EDGE_SETS[name]
+            if (store.num_rows, store.num_columns) != (sizes[target], sizes[source]):
+                raise ValueError(
+                    f"edge set {name!r}: expected {sizes[target]} rows ({target}s) and "
+                    f"{sizes[source]} columns ({source}s); received {store.num_rows} and "
+                    f"{store.num_columns}"
+                )
+            if feature not in store.data or store.data[feature].dtype != dtypes[feature]:
+                raise ValueError(
+                    f"edge set {name!r}: expected edge data {feature!r} of dtype "
+                    f"{np.dtype(dtypes[feature])}; received "
+                    f"{ {key: str(value.dtype) for key, value in store.data.items()} }"
+                )
+
+    def save(self, folder: Path | str) -> None:
+        """Writes the bundle; an earlier one in `folder` is replaced as a whole.
+
+        Args:
+            folder: Folder to write, created with its parents.
+
+        Raises:
+            FileExistsError: If `folder` holds something that is not a bundle.
+        """
+        sizes = {"user": self.num_users, "item": self.num_items}
+        with written_aside(Path(folder), _MANIFEST) as aside:
+            arrays = {}
+            for name, store in self.edge_sets.items():
+                store.save(aside / name)
+                for path in sorted((aside / name).glob("*.npy")):
+                    values = np.load(path, mmap_mode="r")
+                    arrays[f"{name}/{path.name}"] = {
+                        "dtype": str(values.dtype),
+                        "shape": list(values.shape),
+                        "bytes": path.stat().st_size,
+                        "sha256": _sha256(path),
+                    }
+            manifest = self.manifest | {
+                "format": FORMAT,
+                "format_version": FORMAT_VERSION,
+                "num_users": self.num_users,
+                "num_items": self.num_items,
+                "num_edges": {name: store.num_edges for name, store in self.edge_sets.items()},
+                "arrays": arrays,
+            }
+            tfgnn.write_schema(_schema_pb(self.edge_sets, sizes), str(aside / _SCHEMA))
+            (aside / _MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path | str, *, verify: bool = False) -> GraphBundle:
+        """Opens a bundle memory-mapped; sizes and headers of all arrays are checked.
+
+        Args:
+            folder: What `save` was given.
+            verify: Also read every array through: checksums, ranges and order.
+
+        Returns:
+            The bundle.
+
+        Raises:
+            BundleError: Names what is missing or differs from the manifest.
+        """
+        folder = Path(folder)
+        manifest = cls._read_manifest(folder)
+        for name, expected in manifest["arrays"].items():
+            path = folder / name
+            if not path.is_file():
+                raise BundleError(f"{folder}: array {name} is missing; build the graph again")
+            if path.stat().st_size != expected["bytes"]:
+                raise BundleError(
+                    f"{folder}: array {name} has {path.stat().st_size} bytes, the manifest says "
+                    f"{expected['bytes']}; the copy is incomplete or was changed"
+                )
+            if verify and _sha256(path) != expected["sha256"]:
+                raise BundleError(
+                    f"{folder}: array {name} does not match its checksum; it was changed"
+                )
+            try:
+                values = np.load(path, mmap_mode="r")
+            except ValueError as error:
+                raise BundleError(f"{folder}: array {name} is not readable: {error}") from error
+            if [str(values.dtype), list(values.shape)] != [expected["dtype"], expected["shape"]]:
+                raise BundleError(
+                    f"{folder}: array {name} is {values.dtype} {list(values.shape)}, the manifest "
+                    f"says {expected['dtype']} {expected['shape']}"
+                )
+        try:
+            edge_sets = {name: CSR.load(folder / name) for name in manifest["num_edges"]}
+            bundle = cls(edge_sets, manifest["num_users"], manifest["num_items"], manifest)
+            for name, store in edge_sets.items():
+                if verify:
+                    store.validate()
+                if store.num_edges != manifest["num_edges"][name]:
+                    raise BundleError(
+                        f"edge set {name!r} has {store.num_edges} edges, the manifest says "
+                        f"{manifest['num_edges'][name]}"
+                    )
+        except (OSError, ValueError, KeyError) as error:
+            raise BundleError(f"{folder}: {error}") from error
+        return bundle
+
+    @staticmethod
+    def _read_manifest(folder: Path) -> dict[str, Any]:
+        path = folder / _MANIFEST
+        if not path.is_file():
+            raise BundleError(f"{folder} is no graph bundle: {_MANIFEST} is missing")
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BundleError(f"{path} is not JSON: {error}") from error
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            raise BundleError(f"{path} does not describe a graph bundle")
+        if manifest.get("format_version") != FORMAT_VERSION:
+            raise BundleError(
+                f"{folder}: expected format version {FORMAT_VERSION}; received "
+                f"{manifest.get('format_version')}: build the graph again with this version"
+            )
+        absent = {"arrays", "num_edges", "num_users", "num_items"} - manifest.keys()
+        if absent:
+            raise BundleError(f"{path} lacks {sorted(absent)}")
+        return manifest
+
+    def check(self, **fingerprints: str | None) -> None:
+        """Checks that the bundle was made from what it is about to be used with.
+
+        Args:
+            **fingerprints: Expected entries of the manifest by name, e.g. `encoder_fingerprint`,
+                `split_fingerprint` or `history_fingerprint`.
+
+        Raises:
+            BundleError: Names the first entry that differs, with both values.
+
+        Example:
+            >>> bundle = GraphBundle({}, 1, 1, {"encoder_fingerprint": "a1"})
+            >>> bundle.check(encoder_fingerprint="a1")
+            >>> bundle.check(encoder_fingerprint="b2")
+            Traceback (most recent call last):
+            tfmtl.graph.bundle_error.BundleError: the graph was built with encoder_fingerprint \
+'a1', now it is 'b2'; build the graph again
+        """
+        for name, expected in fingerprints.items():
+            if name not in self.manifest:
+                raise BundleError(f"the graph's manifest has no entry {name!r} to check")
+            if self.manifest[name] != expected:
+                raise BundleError(
+                    f"the graph was built with {name} {self.manifest[name]!r}, now it is "
+                    f"{expected!r}; build the graph again"
+                )

@@ -1,0 +1,193 @@
+"""Embeds the encoded features of rows or of graph nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+import tf_keras as keras
+
+from tfmtl.data.input_spec import InputSpec
+
+
+class PackedFeatures(NamedTuple):
+    """Features of one side as three arrays, ids already offset into the fused table.
+
+    Attributes:
+        ids: `int32 [B, F]`, one column per categorical feature.
+        lists: `int32 [B, P]`, the padded lists side by side; 0 is padding.
+        numeric: `float32 [B, W]`, the numeric features side by side.
+    """
+
+    ids: Any
+    lists: Any
+    numeric: Any
+
+
+@keras.utils.register_keras_serializable(package="tfmtl")
+class FeatureEmbedding(keras.layers.Layer):
+    """One embedding table for all categorical features, looked up once per side.
+
+    Every vocabulary owns a range of rows of one table, so a batch costs one gather and one sparse
+    gradient however many features it has. Categorical features become `dim` numbers each, lists
+    the mean of their non-padding embeddings (zeros when empty), numeric features stay as they are.
+    Row 0 of the table is padding; id 0 of every vocabulary is its trained out-of-vocabulary row.
+
+    Shapes: B batch, F categorical features, W numeric width, d `dim`.
+
+    Args:
+        inputs: What the encoder emits, as `InputSpec`s or their dicts.
+        dim: Embedding width d.
+        l2: Penalty on the squared embeddings of the batch, averaged over its rows.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Input: dict of encoded features. Output: `float [B, width(side)]`.
+
+    Raises:
+        ValueError: If `inputs` is empty or a batch lacks a feature.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfmtl.data.input_spec import InputSpec
+        >>> age = InputSpec("age", "categorical", side="user", vocabulary_size=8, width=1)
+        >>> embedding = FeatureEmbedding([age], dim=4)
+        >>> embedding({"age": tf.constant([1, 7])}, side="user").shape
+        TensorShape([2, 4])
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[InputSpec | Mapping[str, Any]],
+        *,
+        dim: int = 16,
+        l2: float = 0.0,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.inputs = tuple(
+            spec if isinstance(spec, InputSpec) else InputSpec(**spec) for spec in inputs
+        )
+        if not self.inputs:
+            raise ValueError("expected at least one input; received none")
+        if dim < 1:
+            raise ValueError(f"expected a positive dim; received {dim}")
+        self.dim = int(dim)
+        self.l2 = float(l2)
+        self._offsets: dict[str, int] = {}
+        rows = 1
+        for spec in self.inputs:
+            if spec.kind == "numeric":
+                continue
+            table = spec.vocabulary or spec.name
+            if table not in self._offsets:
+                self._offsets[table] = rows
+                rows += self._vocabulary_size(table)
+            self._offsets[spec.name] = self._offsets[table]
+        self.num_rows = rows
+
+    def _vocabulary_size(self, table: str) -> int:
+        return max(
+            spec.vocabulary_size for spec in self.inputs if table in (spec.name, spec.vocabulary)
+        )
+
+    def build(self, input_shape: Any) -> None:
+        """Creates the fused table `[rows, dim]`."""
+        del input_shape
+        self._table = self.add_weight(
+            name="table",
+            shape=(self.num_rows, self.dim),
+            initializer=keras.initializers.RandomNormal(stddev=self.dim**-0.5 / 2),
+        )
+        super().build(None)
+
+    def specs(self, side: str) -> tuple[InputSpec, ...]:
+        """The inputs of one side, in declaration order."""
+        return tuple(spec for spec in self.inputs if spec.side == side)
+
+    def width(self, side: str) -> int:
+        """Columns that `call` returns for `side`."""
+        return sum(spec.width if spec.kind == "numeric" else self.dim for spec in self.specs(side))
+
+    def pack(self, features: Mapping[str, Any], side: str) -> PackedFeatures:
+        """Packs encoded features of one side, NumPy arrays or tensors, into three tensors."""
+        specs = self.specs(side)
+        absent = [spec.name for spec in specs if spec.name not in features]
+        if absent:
+            raise ValueError(
+                f"the batch lacks the features {absent}; it has {sorted(features)}: "
+                "encode it with the encoder that the model was built from"
+            )
+        by_kind = {
+            kind: [spec for spec in specs if spec.kind == kind]
+            for kind in ("categorical", "list", "numeric")
+        }
+        leading = tf.shape(features[specs[0].name])[:1] if specs else tf.zeros([1], tf.int32)
+
+        def joined(parts: list[tf.Tensor], dtype: tf.DType) -> tf.Tensor:
+            if parts:
+                return tf.concat(parts, axis=-1)
+            return tf.zeros(tf.concat([leading, [0]], axis=0), dtype)
+
+        ids = [
+            tf.cast(features[spec.name], tf.int32)[..., tf.newaxis] + self._offsets[spec.name]
+            for spec in by_kind["categorical"]
+        ]
+        lists = []
+        for spec in by_kind["list"]:
+            values = tf.cast(features[spec.name], tf.int32)
+            lists.append(tf.where(values > 0, values + self._offsets[spec.name], 0))
+        numeric = [
+            tf.reshape(
+                tf.cast(features[spec.name], tf.float32), tf.concat([leading, [spec.width]], axis=0)
+            )
+            for spec in by_kind["numeric"]
+        ]
+        return PackedFeatures(
+            joined(ids, tf.int32), joined(lists, tf.int32), joined(numeric, tf.float32)
+        )
+
+    def embed(self, packed: PackedFeatures, side: str) -> tf.Tensor:
+        """Embeds packed features of one side: `float [B, width(side)]`."""
+        return self._assemble(self._look_up(packed), packed, side)
+
+    def call(self, features: Mapping[str, tf.Tensor], side: str = "context") -> tf.Tensor:
+        """Embeds the features of one side of a batch: `float [B, width(side)]`."""
+        packed = self.pack(features, side)
+        rows = self._look_up(packed)
+        if self.l2:
+            squares = tf.reduce_sum(tf.square(tf.cast(rows, tf.float32)), axis=[1, 2])
+            self.add_loss(self.l2 * tf.reduce_mean(squares))
+        return self._assemble(rows, packed, side)
+
+    def _look_up(self, packed: PackedFeatures) -> tf.Tensor:
+        rows = tf.gather(self._table, tf.concat([packed.ids, packed.lists], axis=-1))
+        return tf.cast(rows, self.compute_dtype)
+
+    def _assemble(self, rows: tf.Tensor, packed: PackedFeatures, side: str) -> tf.Tensor:
+        specs = self.specs(side)
+        num_ids = sum(spec.kind == "categorical" for spec in specs)
+        # A size of -1 cannot be inferred for a side without categorical features.
+        parts = [tf.reshape(rows[:, :num_ids], [tf.shape(rows)[0], num_ids * self.dim])]
+        start = 0
+        for spec in specs:
+            if spec.kind != "list":
+                continue
+            values = rows[:, num_ids + start : num_ids + start + spec.width]
+            present = packed.lists[:, start : start + spec.width] > 0
+            present = tf.cast(present, values.dtype)[..., tf.newaxis]
+            total = tf.reduce_sum(values * present, axis=1)
+            parts.append(total / tf.maximum(tf.reduce_sum(present, axis=1), 1))
+            start += spec.width
+        parts.append(tf.cast(packed.numeric, self.compute_dtype))
+        return tf.ensure_shape(tf.concat(parts, axis=-1), [None, self.width(side)])
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "inputs": [asdict(spec) for spec in self.inputs],
+            "dim": self.dim,
+            "l2": self.l2,
+        }

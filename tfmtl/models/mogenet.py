@@ -1,0 +1,258 @@
+"""MoGENet: graph-enhanced experts behind the gates of MMoE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from tfmtl.data.input_spec import InputSpec
+from tfmtl.graph.topology import CHANNELS
+from tfmtl.layers.attention_convolution import Attention, Edges
+from tfmtl.layers.depth_gate import Depth
+from tfmtl.layers.experts import Experts
+from tfmtl.layers.feature_embedding import PackedFeatures
+from tfmtl.layers.gate import Gate
+from tfmtl.layers.multi_channel_gnn import MultiChannelGNN
+from tfmtl.layers.node_features import NodeFeatures
+from tfmtl.layers.node_states import STATES, NodeStates
+from tfmtl.layers.pairwise_interaction import Kappa, PairwiseInteraction
+from tfmtl.layers.tower import Tower
+from tfmtl.models.multi_task_model import MultiTaskModel, Weighting
+from tfmtl.objectives.cooperative_loss import Cooperation, cooperative_loss
+from tfmtl.schema import Task
+
+
+class MoGENet(MultiTaskModel):
+    """Mixture of graph-enhanced expert networks.
+
+        p_u = W_p x_u,  q_i = W_q x_i                        (initial states of all channels)
+        h = MGNN(p, q) over G, G^U, G^I                      (equations 1, 2)
+        Z = { kappa(h_u^a, h_i^b) }                          (equation 3)
+        o^k = v_k^T sum_n g^k(x)_n [ f^n(x) || Z^n ]         (equation 4)
+        L = L_main + beta L_co + lambda |Theta|^2            (equations 5 to 8)
+
+    A batch brings the graph states of its rows in one of two ways: `features["graph"]`, a sampled
+    `GraphTensor` (training), or `features["states"]`, looked up in `NodeStates` that
+    `compute_node_states` made from the whole graph (evaluation and serving).
+
+    Args:
+        tasks: The schema's tasks.
+        inputs: What the encoder emits.
+        node_features: Encoded features of all nodes, `{"user": {name: [N_users, ...]}, "item":
+            ...}`, as `FeatureEncoder.node_features` returns them.
+        embedding_dim: Width of feature embeddings.
+        dim: Width d of the graph states.
+        channels: Channels of the MGNN; N, the number of experts, is the number of user channels
+            times the number of item channels.
+        num_layers: Hops L.
+        attention: `dot` or `additive`.
+        depth: `lstm` or `geniepath`.
+        edge_behaviors: Whether attention sees which behaviours an interaction edge stands for.
+        use_edge_weight: Whether attention sees the similarity of G^U and G^I.
+        kappa: `product`, `concat`, `add` or `mlp`.
+        expert_units: Widths of an expert f^n.
+        gate_units: Hidden widths of a gate.
+        tower_units: Hidden widths between the mixture and v_k; none in the paper.
+        share_output_vector: One v for all tasks, as equation 4 prints it.
+        dropout: Share of activations dropped in training.
+        l2: lambda, on dense kernels.
+        l2_embedding: Penalty on the batch's embeddings.
+        cooperative_weight: beta.
+        cooperative_level: `row` or `batch`, see `cooperative_loss`.
+        weighting: `uncertainty` (equation 6) or `static` (equation 5).
+        **kwargs: Passed to `keras.Model`.
+
+    Raises:
+        ValueError: If a side has no channel, or a batch has neither graph nor states.
+
+    References:
+        Hu et al., Mixture of Graph Enhanced Expert Networks for Multi-task Recommendation.
+
+    Deviations:
+        One v_k per task by default: a shared v lets tasks differ through their gates only. Gates
+        have hidden layers [16, 16], as the implementation section says. Losses are batch means,
+        s_k is bounded, and lambda spares embeddings and s. `edge_behaviors`, `use_edge_weight` and
+        `tower_units` are additions.
+
+    Example:
+        >>> import numpy as np, tensorflow as tf
+        >>> inputs = [InputSpec("user_id", "categorical", "user", 3, 1),
+        ...           InputSpec("item_id", "categorical", "item", 4, 1)]
+        >>> nodes = {"user": {"user_id": np.arange(3)}, "item": {"item_id": np.arange(4)}}
+        >>> model = MoGENet([Task(name="click")], inputs, node_features=nodes, dim=8)
+        >>> none = Edges(*(np.zeros(0, np.int32) for _ in "st"))
+        >>> states = model.compute_node_states(
+        ...     {name: none for name in ("item_user", "user_item", "user_user", "item_item")})
+        >>> row = {"user_id": tf.constant([1]), "item_id": tf.constant([2])}
+        >>> model(states(row))["click"].shape
+        TensorShape([1])
+    """
+
+    uses_graph = True
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        inputs: Sequence[InputSpec],
+        *,
+        node_features: Mapping[str, Mapping[str, np.ndarray]],
+        embedding_dim: int = 16,
+        dim: int = 64,
+        channels: Sequence[str] = tuple(CHANNELS),
+        num_layers: int = 2,
+        attention: Attention = "dot",
+        depth: Depth = "lstm",
+        edge_behaviors: bool = False,
+        use_edge_weight: bool = False,
+        kappa: Kappa = "product",
+        expert_units: Sequence[int] = (32, 32),
+        gate_units: Sequence[int] = (16, 16),
+        tower_units: Sequence[int] = (),
+        share_output_vector: bool = False,
+        dropout: float = 0.0,
+        l2: float = 1e-3,
+        l2_embedding: float = 0.0,
+        cooperative_weight: float = 1e-6,
+        cooperative_level: Cooperation = "row",
+        weighting: Weighting = "uncertainty",
+        **kwargs: Any,
+    ):
+        super().__init__(
+            tasks,
+            inputs,
+            embedding_dim=embedding_dim,
+            l2_embedding=l2_embedding,
+            weighting=weighting,
+            **kwargs,
+        )
+        self.mgnn = MultiChannelGNN(
+            dim,
+            channels=channels,
+            num_layers=num_layers,
+            attention=attention,
+            depth=depth,
+            num_behaviors=2 ** len(self.tasks) if edge_behaviors else 0,
+            use_edge_weight=use_edge_weight,
+            l2=l2,
+            name="mgnn",
+        )
+        self.user_states = self.mgnn.outputs_of("user")
+        self.item_states = self.mgnn.outputs_of("item")
+        if not (self.user_states and self.item_states):
+            raise ValueError(
+                "expected channels that reach both users and items; "
+                f"received {list(channels)}: add 'interaction'"
+            )
+        self.cooperative_weight = float(cooperative_weight)
+        self.cooperative_level: Cooperation = cooperative_level
+        self.node_features = {
+            side: NodeFeatures.from_columns(
+                self.embedding, side, node_features[side], name=f"{side}_node_features"
+            )
+            for side in ("user", "item")
+        }
+        self.projections = {
+            side: keras.layers.Dense(
+                dim,
+                kernel_regularizer=keras.regularizers.L2(l2) if l2 else None,
+                name=f"{side}_projection",
+            )
+            for side in ("user", "item")
+        }
+        num_experts = len(self.user_states) * len(self.item_states)
+        self.interaction = PairwiseInteraction(kappa=kappa, l2=l2, name="interaction")
+        self.experts = Experts(num_experts, expert_units, dropout=dropout, l2=l2, name="experts")
+        self.gates = {
+            name: Gate(num_experts, units=gate_units, l2=l2, name=f"{name}_gate")
+            for name in self.task_names
+        }
+        shared = Tower(tower_units, dropout=dropout, l2=l2, name="tower")
+        self.towers = {
+            name: shared
+            if share_output_vector
+            else Tower(tower_units, dropout=dropout, l2=l2, name=f"{name}_tower")
+            for name in self.task_names
+        }
+
+    def build_weights(self) -> None:
+        """Creates every weight, so that a checkpoint can be restored before the first batch."""
+        if not self.mgnn.built:
+            self.mgnn.build(None)
+        super().build_weights()
+
+    def _example_row(self) -> dict[str, Any]:
+        dim = self.mgnn.dim
+        for side in ("user", "item"):
+            self.initial_states(side, tf.zeros([1], tf.int32))
+        states = {key: tf.zeros([1, dim]) for key in (*self.user_states, *self.item_states)}
+        return {**super()._example_row(), STATES: states}
+
+    def initial_states(self, side: Literal["user", "item"], ids: tf.Tensor) -> tf.Tensor:
+        """p_u or q_i, `float [N, d]`, of nodes `ids` `int32 [N]`."""
+        packed: PackedFeatures = self.node_features[side](ids)
+        return self.projections[side](self.embedding.embed(packed, side))
+
+    def compute_node_states(
+        self, edge_sets: Mapping[str, Edges], *, block_nodes: int = 2**15
+    ) -> NodeStates:
+        """Final states of all users and items over the whole graph.
+
+        Args:
+            edge_sets: NumPy edges per edge set name, sorted by target.
+            block_nodes: Nodes whose features are embedded at one time.
+
+        Returns:
+            Tables to look states up in; storage O(E) + O(N d) while they are made.
+        """
+        states = {}
+        for side, nodes in self.node_features.items():
+            blocks = [
+                self.initial_states(
+                    side, tf.range(start, min(start + block_nodes, nodes.num_nodes))
+                ).numpy()
+                for start in range(0, nodes.num_nodes, block_nodes)
+            ]
+            states[side] = np.concatenate(blocks).astype(np.float32)
+        if not self.mgnn.built:
+            self.mgnn.build(None)
+        return NodeStates(self.mgnn.full_graph(edge_sets, states))
+
+    def call(
+        self, features: Mapping[str, Any], training: bool | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Logits `float32 [B]` per task."""
+        if STATES in features:
+            states = features[STATES]
+        elif "graph" in features:
+            graph = features["graph"]
+            initial = {
+                side: self.initial_states(side, graph.node_sets[side]["id"])
+                for side in ("user", "item")
+            }
+            states = self.mgnn(graph, initial)
+        else:
+            raise ValueError(
+                f"the batch has neither 'graph' nor 'states'; it has {sorted(features)}: give the "
+                "input pipeline a NeighborSampler, or look states up with compute_node_states"
+            )
+        row = self.row_input(features)
+        context = self.interaction(
+            [states[key] for key in self.user_states], [states[key] for key in self.item_states]
+        )
+        context = tf.cast(context, row.dtype)
+        enhanced = tf.concat([self.experts(row, training=training), context], axis=-1)
+        gates = {name: self.gates[name](row) for name in self.task_names}
+        if self.cooperative_weight:
+            term = cooperative_loss(list(gates.values()), level=self.cooperative_level)
+            self.add_loss(self.cooperative_weight * term)
+        return {
+            name: self.towers[name](
+                tf.einsum("bn,bnh->bh", tf.cast(gates[name], enhanced.dtype), enhanced),
+                training=training,
+            )
+            for name in self.task_names
+        }

@@ -1,0 +1,169 @@
+"""What every multi-task model of the package shares: the loss and how it is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+import tf_keras as keras
+
+from tfmtl.data.input_spec import InputSpec
+from tfmtl.layers.feature_embedding import FeatureEmbedding
+from tfmtl.objectives.masked_binary_cross_entropy import masked_binary_cross_entropy
+from tfmtl.objectives.static_weighting import StaticWeighting
+from tfmtl.objectives.uncertainty_weighting import UncertaintyWeighting
+from tfmtl.schema import Task
+
+Weighting = Literal["static", "uncertainty"]
+Batch = tuple[Mapping[str, Any], Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]]
+
+SIDES = ("user", "item", "context")
+
+
+class MultiTaskModel(tfrs.Model):
+    """Base of the models: a subclass maps features to one logit per task in `call`.
+
+    A batch is `(features, labels, sample_weights)`; labels and weights are dicts from task name to
+    `float32 [B]`, and a weight of 0 marks a row on which the task is undefined.
+
+    Every loss that `fit` and `evaluate` report is a mean over the whole epoch: `<task>_loss` over
+    the defined rows of the task, `loss` (the weighted task losses), `regularization_loss` and
+    `total_loss` over the batches, each counted by its rows. `tfrs.Model` reports the last batch's
+    loss and, under `mixed_float16`, trains on an unscaled one.
+
+    Args:
+        tasks: The schema's tasks.
+        inputs: What the encoder emits.
+        embedding_dim: Width of feature embeddings.
+        l2_embedding: Penalty on the batch's embeddings.
+        weighting: `static` (the tasks' own weights) or `uncertainty`.
+        **kwargs: Passed to `keras.Model`.
+    """
+
+    uses_graph = False
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        inputs: Sequence[InputSpec],
+        *,
+        embedding_dim: int = 16,
+        l2_embedding: float = 0.0,
+        weighting: Weighting = "static",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.tasks = tuple(tasks)
+        self.task_names = tuple(task.name for task in self.tasks)
+        self.embedding = FeatureEmbedding(
+            inputs, dim=embedding_dim, l2=l2_embedding, name="embedding"
+        )
+        self.embedding.build(None)
+        if weighting == "uncertainty":
+            self.weighting = UncertaintyWeighting(self.task_names, name="weighting")
+        elif weighting == "static":
+            self.weighting = StaticWeighting(
+                {task.name: task.weight for task in self.tasks}, name="weighting"
+            )
+        else:
+            raise ValueError(
+                f"expected weighting 'static' or 'uncertainty'; received {weighting!r}"
+            )
+        self._means = {
+            name: keras.metrics.Mean(name=name)
+            for name in ("loss", "regularization_loss", "total_loss")
+        }
+        self._task_means = {
+            name: keras.metrics.Mean(name=f"{name}_loss") for name in self.task_names
+        }
+
+    def build_weights(self) -> None:
+        """Creates every weight, so that a checkpoint can be restored before the first batch."""
+        self(self._example_row(), training=False)
+        self.weighting({name: tf.constant(0.0) for name in self.task_names})
+
+    def _example_row(self) -> dict[str, Any]:
+        return {
+            spec.name: tf.zeros(
+                [1, spec.width] if spec.width > 1 or spec.kind == "list" else [1],
+                tf.float32 if spec.kind == "numeric" else tf.int32,
+            )
+            for spec in self.embedding.inputs
+        }
+
+    def row_input(self, features: Mapping[str, Any]) -> tf.Tensor:
+        """The row x = [x_u || x_i || x_context], `float [B, D]`."""
+        return tf.concat(
+            [self.embedding(features, side=side) for side in SIDES if self.embedding.width(side)],
+            axis=-1,
+        )
+
+    def call(
+        self, features: Mapping[str, Any], training: bool | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Logits `float32 [B]` per task."""
+        raise NotImplementedError
+
+    def probabilities(self, features: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        """Probabilities `float32 [B]` per task: the one place where logits become them."""
+        logits = self(features, training=False)
+        return {name: tf.sigmoid(logits[name]) for name in self.task_names}
+
+    def task_losses(
+        self, logits: Mapping[str, tf.Tensor], labels: Mapping, sample_weights: Mapping
+    ) -> dict[str, tf.Tensor]:
+        """Masked cross entropy per task, scalars."""
+        return {
+            name: masked_binary_cross_entropy(labels[name], logits[name], sample_weights[name])
+            for name in self.task_names
+        }
+
+    def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
+        """The weighted task losses of one batch; updates the reported means.
+
+        Args:
+            inputs: `(features, labels, sample_weights)`.
+            training: Whether dropout and the like are active.
+
+        Returns:
+            Scalar `float32`, without regularisation and auxiliary losses (`self.losses`).
+        """
+        features, labels, sample_weights = inputs
+        logits = self(features, training=training)
+        losses = self.task_losses(logits, labels, sample_weights)
+        loss = self.weighting(losses)
+        rows = tf.cast(tf.shape(logits[self.task_names[0]])[0], tf.float32)
+        self._means["loss"].update_state(loss, rows)
+        for name, mean in self._task_means.items():
+            mean.update_state(losses[name], tf.reduce_sum(sample_weights[name]))
+        if self.compiled_metrics is not None:
+            predictions = {name: tf.sigmoid(logits[name]) for name in self.task_names}
+            self.compiled_metrics.update_state(labels, predictions, sample_weights)
+        return loss
+
+    def _total_loss(self, inputs: Batch, training: bool) -> tf.Tensor:
+        loss = self.compute_loss(inputs, training=training)
+        terms = [tf.cast(term, tf.float32) for term in self.losses]
+        regularization = tf.add_n(terms) if terms else tf.constant(0.0)
+        rows = tf.cast(tf.shape(inputs[1][self.task_names[0]])[0], tf.float32)
+        self._means["regularization_loss"].update_state(regularization, rows)
+        self._means["total_loss"].update_state(loss + regularization, rows)
+        return loss + regularization
+
+    def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
+        """One step of the optimiser; the loss is scaled where the optimiser asks for it."""
+        with tf.GradientTape() as tape:
+            total = self._total_loss(inputs, training=True)
+        self.optimizer.minimize(total, self.trainable_variables, tape=tape)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def test_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
+        """One step of evaluation."""
+        self._total_loss(inputs, training=False)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Probabilities per task; labels and weights, when there are any, are not looked at."""
+        return self.probabilities(data[0] if isinstance(data, tuple) else data)

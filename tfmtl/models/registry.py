@@ -1,0 +1,99 @@
+"""Models by the name an experiment file gives them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from tfmtl.data.feature_encoder import FeatureEncoder
+from tfmtl.models.mmoe import MMoE
+from tfmtl.models.mogenet import MoGENet
+from tfmtl.models.multi_task_model import MultiTaskModel
+from tfmtl.models.shared_bottom import SharedBottom
+from tfmtl.models.single_task import SingleTask
+from tfmtl.schema import Schema
+
+MODELS: dict[str, type[MultiTaskModel]] = {
+    "single_task": SingleTask,
+    "shared_bottom": SharedBottom,
+    "mmoe": MMoE,
+    "mogenet": MoGENet,
+}
+
+
+def _model_class(name: str) -> type[MultiTaskModel]:
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}; expected one of {sorted(MODELS)}")
+    return MODELS[name]
+
+
+def default_hyperparameters(name: str) -> dict[str, Any]:
+    """Every hyper-parameter of a model with its default.
+
+    Args:
+        name: A key of `MODELS`.
+
+    Returns:
+        Keyword arguments of the constructor that have defaults.
+
+    Raises:
+        ValueError: If there is no such model.
+
+    Example:
+        >>> default_hyperparameters("mmoe")["num_experts"]
+        4
+    """
+    parameters = inspect.signature(_model_class(name).__init__).parameters.values()
+    return {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty
+    }
+
+
+def build_model(
+    name: str, schema: Schema, encoder: FeatureEncoder, hyperparameters: Mapping[str, Any]
+) -> MultiTaskModel:
+    """Builds the model called `name` for an encoded log.
+
+    Args:
+        name: A key of `MODELS`.
+        schema: Its tasks become the model's outputs.
+        encoder: Its inputs become the model's inputs, its node features those of graph nodes.
+        hyperparameters: Constructor arguments that differ from the defaults.
+
+    Returns:
+        An uncompiled model.
+
+    Raises:
+        ValueError: If the model or a hyper-parameter is unknown, or a graph model meets a log
+            without users and items.
+
+    Example:
+        >>> from tfmtl.datasets import load
+        >>> from tfmtl.data import FeatureEncoder
+        >>> loaded = load("simulator", num_users=20, num_items=10, num_rows=400)
+        >>> encoder = FeatureEncoder.fit(loaded.split.train)
+        >>> model = build_model("mmoe", loaded.log.schema, encoder, {"num_experts": 2})
+        >>> model.experts.num_experts
+        2
+    """
+    model_class = _model_class(name)
+    known = default_hyperparameters(name)
+    unknown = sorted(set(hyperparameters) - set(known))
+    if unknown:
+        raise ValueError(
+            f"model {name!r} has no hyper-parameters {unknown}; expected some of {sorted(known)}"
+        )
+    arguments = dict(hyperparameters)
+    if model_class.uses_graph:
+        if not schema.has_ids:
+            raise ValueError(
+                f"model {name!r} needs a graph, but the schema names no user and item columns; "
+                "choose a model without a graph or set user and item"
+            )
+        arguments["node_features"] = {
+            side: encoder.node_features(side) for side in ("user", "item")
+        }
+    return model_class(schema.tasks, encoder.inputs, **arguments)

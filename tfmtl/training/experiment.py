@@ -1,0 +1,192 @@
+"""An experiment is one YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tfmtl.data.statistics_config import StatisticsConfig
+from tfmtl.graph.similarity_config import SimilarityConfig
+from tfmtl.models.registry import MODELS, default_hyperparameters
+
+
+class ExperimentError(ValueError):
+    """An experiment file cannot be used."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetConfig(_Section):
+    """Which log to train on.
+
+    Args:
+        name: A name that `tfmtl.datasets.names` lists.
+        options: Options of the dataset's loader.
+    """
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class GraphConfig(_Section):
+    """How the graph is built from the training rows and sampled.
+
+    Args:
+        include_training_rows: Whether training rows are edges beside the history's.
+        edges: `positive` keeps pairs with a positive label, `all` keeps exposures too.
+        behaviors: Tasks whose positive rows are edges; all of them when not given.
+        similarity: How G^U and G^I are built.
+        fan_out: Neighbours drawn per hop; its length is the number of hops.
+        mask_own_edges: Whether a row's own edge is dropped when the row is scored.
+    """
+
+    include_training_rows: bool = True
+    edges: Literal["positive", "all"] = "positive"
+    behaviors: tuple[str, ...] | None = None
+    similarity: SimilarityConfig = SimilarityConfig()
+    fan_out: tuple[int, ...] = (10, 10)
+    mask_own_edges: bool = True
+
+
+class ModelConfig(_Section):
+    """Which model to train.
+
+    Args:
+        name: A key of `tfmtl.models.MODELS`.
+        hyperparameters: Constructor arguments that differ from the defaults.
+    """
+
+    name: str
+    hyperparameters: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        known = default_hyperparameters(self.name)
+        unknown = sorted(set(self.hyperparameters) - set(known))
+        if unknown:
+            raise ValueError(
+                f"model {self.name!r} has no hyper-parameters {unknown}; "
+                f"expected some of {sorted(known)}"
+            )
+        return self
+
+
+class TrainingConfig(_Section):
+    """How the model is trained.
+
+    Args:
+        batch_size: Rows per step.
+        epochs: Most passes over the training rows.
+        optimizer: Name of a Keras optimiser.
+        learning_rate: Its learning rate in the first epoch.
+        learning_rate_decay: Factor on the learning rate after every epoch.
+        clip_norm: Bound on the global norm of the gradient.
+        monitor: Validation metric, averaged over tasks, that selects the epoch.
+        patience: Epochs without improvement before training stops.
+        evaluation_batch_size: Rows scored at one time.
+        seed: Seed of weights, order of rows and sampling.
+    """
+
+    batch_size: int = Field(1024, ge=1)
+    epochs: int = Field(10, ge=1)
+    optimizer: str = "adam"
+    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate_decay: float = Field(1.0, gt=0, le=1)
+    clip_norm: float | None = None
+    monitor: Literal["auc", "gauc", "log_loss"] = "gauc"
+    patience: int = Field(2, ge=0)
+    evaluation_batch_size: int = Field(8192, ge=1)
+    seed: int = 0
+
+
+class Experiment(_Section):
+    """Everything that determines a run: data, features, graph, model and training.
+
+    Args:
+        dataset: Which log.
+        statistics: Causal statistics features; none when not given.
+        graph: How the graph is built and sampled, for models that use one.
+        model: Which model, with its hyper-parameters.
+        training: Optimiser, epochs, selection.
+
+    Raises:
+        pydantic.ValidationError: If a field is unknown or out of range.
+
+    Example:
+        >>> experiment = Experiment.from_yaml(
+        ...     "{dataset: {name: simulator}, model: {name: mmoe}}", ["training.epochs=3"])
+        >>> experiment.training.epochs
+        3
+        >>> experiment.resolved()["model"]["hyperparameters"]["num_experts"]
+        4
+    """
+
+    dataset: DatasetConfig
+    statistics: StatisticsConfig | None = None
+    graph: GraphConfig = GraphConfig()
+    model: ModelConfig
+    training: TrainingConfig = TrainingConfig()
+
+    @classmethod
+    def from_yaml(cls, source: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+        """Reads YAML text, or a file when given a `Path`.
+
+        Args:
+            source: YAML text or path.
+            overrides: `section.field=value` pairs that replace what the file says.
+
+        Raises:
+            ExperimentError: If the file is absent, is not YAML, or does not describe an experiment.
+        """
+        origin = str(source) if isinstance(source, Path) else "experiment"
+        try:
+            text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
+            content = yaml.safe_load(text)
+            for override in overrides:
+                _replace(content, override)
+            return cls.model_validate(content)
+        except OSError as error:
+            raise ExperimentError(f"cannot read {origin}: {error.strerror or error}") from error
+        except (yaml.YAMLError, ValueError) as error:
+            raise ExperimentError(f"{origin}: {error}") from error
+
+    def resolved(self) -> dict[str, Any]:
+        """The experiment as plain data, every hyper-parameter named with its value."""
+        content = self.model_dump(mode="json")
+        content["model"]["hyperparameters"] = _plain(
+            {**default_hyperparameters(self.model.name), **self.model.hyperparameters}
+        )
+        return content
+
+    def to_yaml(self) -> str:
+        """The resolved experiment as YAML."""
+        return yaml.safe_dump(self.resolved(), sort_keys=False)
+
+    @property
+    def uses_graph(self) -> bool:
+        """Whether the model needs a graph."""
+        return MODELS[self.model.name].uses_graph
+
+
+def _replace(content: Any, override: str) -> None:
+    path, equals, value = override.partition("=")
+    if not equals:
+        raise ValueError(f"expected an override section.field=value; received {override!r}")
+    *sections, field = path.split(".")
+    for section in sections:
+        if not isinstance(content, dict):
+            raise ValueError(f"override {override!r}: {section!r} is not inside a section")
+        content = content.setdefault(section, {})
+    content[field] = yaml.safe_load(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value

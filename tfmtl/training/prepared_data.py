@@ -1,0 +1,91 @@
+"""Everything a model is trained and scored on, made from an experiment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfmtl.data.encoded_log import EncodedLog
+from tfmtl.data.feature_encoder import FeatureEncoder
+from tfmtl.datasets.loaded_dataset import LoadedDataset
+from tfmtl.datasets.registry import load
+from tfmtl.graph import GraphBundle, build_graph_bundle
+from tfmtl.training.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A loaded dataset, its encoder fitted on the training rows, its encoded parts, its graph.
+
+    Attributes:
+        loaded: The dataset with its split.
+        encoder: Vocabularies, scalers and statistics of the training rows.
+        train: Encoded training rows.
+        validation: Encoded validation rows.
+        test: Encoded test rows.
+        bundle: The graph, or None when the model uses none.
+    """
+
+    loaded: LoadedDataset
+    encoder: FeatureEncoder
+    train: EncodedLog
+    validation: EncodedLog
+    test: EncodedLog
+    bundle: GraphBundle | None
+
+
+def prepare_data(
+    experiment: Experiment,
+    *,
+    data_dir: Path | None = None,
+    bundle: GraphBundle | None = None,
+    with_graph: bool | None = None,
+    progress: bool = False,
+) -> PreparedData:
+    """Loads, splits and encodes the experiment's log and builds its graph.
+
+    Args:
+        experiment: What to load and how.
+        data_dir: Folder of a local copy of the data.
+        bundle: A graph built before from the same training rows, in place of a new one.
+        with_graph: Whether to build the graph; by default when the experiment's model uses one.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The prepared data.
+
+    Raises:
+        BundleError: If `bundle` was built with another encoder.
+
+    Example:
+        >>> experiment = Experiment.from_yaml(
+        ...     "{dataset: {name: simulator, options: {num_users: 20, num_items: 10, "
+        ...     "num_rows: 400}}, model: {name: mmoe}}")
+        >>> prepare_data(experiment).bundle is None
+        True
+    """
+    loaded = load(experiment.dataset.name, data_dir=data_dir, **experiment.dataset.options)
+    train = loaded.split.train
+    encoder = FeatureEncoder.fit(train, loaded.history, experiment.statistics)
+    if bundle is not None:
+        bundle.check(encoder_fingerprint=encoder.fingerprint())
+    elif experiment.uses_graph if with_graph is None else with_graph:
+        graph = experiment.graph
+        bundle = build_graph_bundle(
+            train,
+            encoder,
+            history=loaded.history,
+            include_training_rows=graph.include_training_rows,
+            edges=graph.edges,
+            behaviors=graph.behaviors,
+            similarity=graph.similarity,
+            progress=progress,
+        )
+    return PreparedData(
+        loaded=loaded,
+        encoder=encoder,
+        train=encoder.encode(train),
+        validation=encoder.encode(loaded.split.validation),
+        test=encoder.encode(loaded.split.test),
+        bundle=bundle,
+    )

@@ -1,0 +1,127 @@
+"""The folder that a run leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from tfmtl.data.feature_encoder import FeatureEncoder
+from tfmtl.graph import GraphBundle
+from tfmtl.models.multi_task_model import MultiTaskModel
+from tfmtl.models.registry import build_model
+from tfmtl.training.experiment import Experiment
+from tfmtl.training.training_state import CheckpointError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of what a run writes: the resolved experiment, encoder, graph, checkpoints, metrics.
+
+    Attributes:
+        path: The folder.
+
+    Example:
+        >>> RunFolder(Path("runs/demo")).history.as_posix()
+        'runs/demo/history.csv'
+    """
+
+    path: Path
+
+    @property
+    def experiment(self) -> Path:
+        """The resolved experiment, YAML."""
+        return self.path / "experiment.yaml"
+
+    @property
+    def encoder(self) -> Path:
+        """The fitted encoder."""
+        return self.path / "encoder"
+
+    @property
+    def graph(self) -> Path:
+        """The graph bundle."""
+        return self.path / "graph"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints `last` and `best`."""
+        return self.path / "checkpoints"
+
+    @property
+    def history(self) -> Path:
+        """Losses and validation metrics, one line per epoch."""
+        return self.path / "history.csv"
+
+    @property
+    def curves(self) -> Path:
+        """Plot of the history."""
+        return self.path / "curves.png"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def metrics(self) -> Path:
+        """Metrics of the best epoch, JSON."""
+        return self.path / "metrics.json"
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run read back from its folder.
+
+    Attributes:
+        experiment: What was run.
+        encoder: The encoder it was trained with.
+        model: The model with the weights of its best epoch.
+        bundle: Its graph, or None.
+    """
+
+    experiment: Experiment
+    encoder: FeatureEncoder
+    model: MultiTaskModel
+    bundle: GraphBundle | None
+
+
+def load_run(path: Path) -> TrainedRun:
+    """Reads a run back: experiment, encoder, graph, and the model of the best epoch.
+
+    Args:
+        path: The run's folder.
+
+    Returns:
+        The run.
+
+    Raises:
+        CheckpointError: If the folder holds no finished epoch.
+
+    Example:
+        >>> load_run(Path("no/such/run"))
+        Traceback (most recent call last):
+        ...
+        tfmtl.training.training_state.CheckpointError: no run under no/such/run: ...
+    """
+    folder = RunFolder(Path(path))
+    if not folder.experiment.exists():
+        raise CheckpointError(
+            f"no run under {path}: expected the folder that tfmtl train wrote, with experiment.yaml"
+        )
+    experiment = Experiment.from_yaml(folder.experiment)
+    encoder = FeatureEncoder.load(folder.encoder)
+    model = build_model(
+        experiment.model.name, encoder.schema, encoder, experiment.model.hyperparameters
+    )
+    model.build_weights()
+    latest = tf.train.latest_checkpoint(str(folder.checkpoints / "best"))
+    if latest is None:
+        raise CheckpointError(
+            f"the run under {path} has no finished epoch: go on with tfmtl train --resume"
+        )
+    status = tf.train.Checkpoint(model=model).restore(latest)
+    status.assert_existing_objects_matched().expect_partial()
+    bundle = GraphBundle.load(folder.graph) if model.uses_graph else None
+    return TrainedRun(experiment, encoder, model, bundle)

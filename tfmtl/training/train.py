@@ -1,0 +1,189 @@
+"""Trains one experiment into a run folder."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import tf_keras as keras
+
+from tfmtl.data.pipeline import training_dataset
+from tfmtl.graph import NeighborSampler
+from tfmtl.models.multi_task_model import MultiTaskModel
+from tfmtl.models.registry import build_model
+from tfmtl.training.curves import plot_curves
+from tfmtl.training.experiment import Experiment, ExperimentError
+from tfmtl.training.prepared_data import PreparedData, prepare_data
+from tfmtl.training.progress_bar import ProgressBar
+from tfmtl.training.run_folder import RunFolder
+from tfmtl.training.training_state import TrainingState
+from tfmtl.training.validation_metrics import ValidationMetrics
+
+
+def train(
+    experiment: Experiment,
+    folder: Path,
+    *,
+    data: PreparedData | None = None,
+    data_dir: Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+) -> MultiTaskModel:
+    """Trains the experiment's model and leaves a run folder behind.
+
+    Args:
+        experiment: What to train.
+        folder: The run folder; refused when it holds a run already, unless `resume`.
+        data: The prepared data, when the caller has it.
+        data_dir: Folder of a local copy of the data.
+        resume: Goes on after the last finished epoch of an interrupted run in `folder`.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The model with the weights of its best validation epoch.
+
+    Raises:
+        ExperimentError: If `folder` holds another run, or, with `resume`, another experiment.
+        CheckpointError: If there is nothing to resume from.
+
+    Example:
+        >>> import tempfile
+        >>> experiment = Experiment.from_yaml(
+        ...     "{dataset: {name: simulator, options: {num_users: 20, num_items: 10, "
+        ...     "num_rows: 400}}, model: {name: mmoe}, training: {epochs: 1, batch_size: 64}}")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model = train(experiment, Path(folder) / "run")
+        >>> model.task_names[0]
+        'click'
+    """
+    run = RunFolder(Path(folder))
+    _claim(run, experiment, resume)
+    settings = experiment.training
+    keras.utils.set_random_seed(settings.seed)
+    if data is None:
+        data = prepare_data(experiment, data_dir=data_dir, progress=progress)
+    if not resume:
+        data.encoder.save(run.encoder)
+    sampler = None
+    if experiment.uses_graph:
+        assert data.bundle is not None
+        if not resume:
+            data.bundle.save(run.graph)
+        sampler = NeighborSampler(
+            data.bundle,
+            fan_outs=experiment.graph.fan_out,
+            channels=experiment.resolved()["model"]["hyperparameters"]["channels"],
+            mask_own_edges=experiment.graph.mask_own_edges,
+        )
+    model = build_model(
+        experiment.model.name,
+        data.loaded.log.schema,
+        data.encoder,
+        experiment.model.hyperparameters,
+    )
+    model.compile(optimizer=_optimizer(experiment))
+    model.build_weights()
+    model.optimizer.build(model.trainable_variables)
+
+    state = TrainingState(
+        run.checkpoints,
+        monitor=f"val_{settings.monitor}",
+        greater_is_better=settings.monitor != "log_loss",
+        patience=settings.patience,
+    )
+    state.set_model(model)
+    if resume:
+        state.restore("last")
+    start = int(state.epochs_done.numpy())
+    if start < settings.epochs and not state.exhausted:
+        dataset = training_dataset(
+            data.train,
+            batch_size=min(settings.batch_size, len(data.train)),
+            seed=settings.seed,
+            start_epoch=start,
+            sample=sampler,
+        )
+        callbacks = [
+            ValidationMetrics(
+                data.validation, bundle=data.bundle, batch_size=settings.evaluation_batch_size
+            ),
+            keras.callbacks.LearningRateScheduler(
+                lambda epoch: settings.learning_rate * settings.learning_rate_decay**epoch
+            ),
+            state,
+            keras.callbacks.TensorBoard(str(run.tensorboard), profile_batch=0),
+            _History(run.history, append=resume),
+        ]
+        if progress:
+            callbacks.append(ProgressBar(experiment.model.name))
+        model.fit(
+            dataset,
+            epochs=settings.epochs,
+            initial_epoch=start,
+            callbacks=callbacks,
+            verbose=0,
+        )
+        plot_curves(run.history, run.curves)
+    state.restore("best")
+    return model
+
+
+def _claim(run: RunFolder, experiment: Experiment, resume: bool) -> None:
+    if resume:
+        if not run.experiment.exists():
+            raise ExperimentError(
+                f"nothing to resume under {run.path}: start the run without --resume"
+            )
+        before = Experiment.from_yaml(run.experiment)
+        if before.resolved() != experiment.resolved():
+            changed = [
+                section
+                for section, value in experiment.resolved().items()
+                if value != before.resolved()[section]
+            ]
+            raise ExperimentError(
+                f"the run under {run.path} is another experiment, it differs in {changed}: resume "
+                "it with its own experiment.yaml or train into another folder"
+            )
+        return
+    if run.experiment.exists():
+        raise ExperimentError(
+            f"{run.path} already holds a run: resume it, or train into another folder"
+        )
+    run.path.mkdir(parents=True, exist_ok=True)
+    aside = run.experiment.with_suffix(".partial")
+    aside.write_text(experiment.to_yaml(), encoding="utf-8")
+    os.replace(aside, run.experiment)
+
+
+def _optimizer(experiment: Experiment) -> keras.optimizers.Optimizer:
+    settings = experiment.training
+    # Keras takes a configuration without this key for one of an optimiser of before 2.11.
+    config: dict[str, Any] = {
+        "learning_rate": settings.learning_rate,
+        "is_legacy_optimizer": False,
+    }
+    if settings.clip_norm is not None:
+        config["global_clipnorm"] = settings.clip_norm
+    return keras.optimizers.get({"class_name": settings.optimizer, "config": config})
+
+
+class _History(keras.callbacks.Callback):
+    """Appends one line per epoch, complete at any moment."""
+
+    def __init__(self, path: Path, append: bool):
+        super().__init__()
+        self._path = path
+        self._append = append
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        row = {"epoch": epoch + 1, **{key: float(value) for key, value in (logs or {}).items()}}
+        new = not (self._append and self._path.exists())
+        with self._path.open("w" if new else "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        self._append = True
