@@ -56,6 +56,8 @@ def demo(
     log = load(run.experiment.dataset.name, data_dir=data_dir, **run.experiment.dataset.options).log
     films = log.items
     assert films is not None
+    assert log.user_ids is not None
+    assert log.item_ids is not None
     schema = log.schema
     titles = dict(zip(films[schema.item].to_pylist(), films[schema.title].to_pylist(), strict=True))
     seen = set(log.item_ids[log.user_ids == user].tolist())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -300,6 +302,10 @@ class FeatureEncoder:
                 side: EntityTable(
                     keys=arrays[f"table/{side}/keys"],
                     columns={name: arrays[f"table/{side}/column/{name}"] for name in names},
+                    statistics_rows={
+                        entity: arrays[f"table/{side}/statistics/{entity}"]
+                        for entity in document["statistics_rows"][side]
+                    },
                 )
                 for side, names in document["tables"].items()
             },
@@ -316,6 +322,9 @@ class FeatureEncoder:
             "vocabularies": list(self.vocabularies),
             "scales": {name: list(scale) for name, scale in self.scales.items()},
             "tables": {side: list(table.columns) for side, table in self.tables.items()},
+            "statistics_rows": {
+                side: list(table.statistics_rows) for side, table in self.tables.items()
+            },
             "statistics": None if statistics is None else statistics.config.model_dump(mode="json"),
             "train_fingerprint": self.train_fingerprint,
             "history_fingerprint": self.history_fingerprint,
@@ -325,6 +334,8 @@ class FeatureEncoder:
             arrays[f"table/{side}/keys"] = table.keys
             for name, column in table.columns.items():
                 arrays[f"table/{side}/column/{name}"] = column
+            for entity, rows in table.statistics_rows.items():
+                arrays[f"table/{side}/statistics/{entity}"] = rows
         if statistics is not None:
             arrays |= statistics.to_arrays()
         return document, arrays
@@ -374,37 +385,59 @@ class FeatureEncoder:
             width = (feature.width,) if feature.is_list else ()
             kind = np.float32 if feature.kind == "numeric" else np.int32
             column = np.zeros((keys.size - 1, *width), kind)
-            table = logs[0].table(side)
-            if table is not None and logs[0].in_table(feature):
-                positions = keys.encode(table_keys) - 1
-                column[positions] = self._encode_column(table[feature.source], feature, f"{side}s")
-            else:
-                # History first, so that training rows have the last word.
-                for log in reversed(logs):
-                    self._fill_latest(column, keys, log, side, feature.name)
+            _fill_column(column, keys, logs, side, feature, self._encode_column)
             columns[feature.name] = column
-        return EntityTable(keys.values, {n: _with_unknown(c) for n, c in columns.items()})
+        rows = {}
+        for entity, vocabulary in self._statistics_vocabularies().items():
+            if entity == name:
+                rows[entity] = vocabulary.encode(keys.values)
+            elif (own := find_feature(self.schema, entity)) is not None and own.side == side:
+                rows[entity] = np.zeros(keys.size - 1, np.int32)
+                encode = partial(_statistics_rows, vocabulary=vocabulary)
+                _fill_column(rows[entity], keys, logs, side, own, encode)
+        return EntityTable(
+            keys.values,
+            {n: _with_unknown(c) for n, c in columns.items()},
+            {entity: _with_unknown(r) for entity, r in rows.items()},
+        )
 
-    def _fill_latest(
-        self,
-        column: np.ndarray,
-        keys: Vocabulary,
-        log: TrainingLog,
-        side: Literal["user", "item"],
-        name: str,
-    ) -> None:
-        """Writes each entity's latest value in the log to its row of `column`."""
-        feature = find_feature(log.schema, name)
-        if feature is None:
-            return
+    def _statistics_vocabularies(self) -> dict[str, Vocabulary]:
+        return {} if self.statistics is None else self.statistics.vocabularies
+
+
+def _statistics_rows(
+    column: pa.ChunkedArray, feature: Feature, place: str, vocabulary: Vocabulary
+) -> np.ndarray:
+    del place
+    return categorical_ids(column, feature, vocabulary)
+
+
+def _fill_column(
+    target: np.ndarray,
+    keys: Vocabulary,
+    logs: tuple[TrainingLog, ...],
+    side: Literal["user", "item"],
+    feature: Feature,
+    encode: Callable[[pa.ChunkedArray, Feature, str], np.ndarray],
+) -> None:
+    """Writes the feature of each entity of `keys` to its row of `target`."""
+    table, table_keys = logs[0].table(side), logs[0].entity_keys(side)
+    if table is not None and logs[0].in_table(feature):
+        target[keys.encode(table_keys) - 1] = encode(table[feature.source], feature, f"{side}s")
+        return
+    # History first, so that training rows have the last word.
+    for log in reversed(logs):
+        own = find_feature(log.schema, feature.name)
+        if own is None:
+            continue
         entities = keys.encode(log.entity_ids(side)) - 1
         times = log.times
         order = np.arange(len(log)) if times is None else np.argsort(times, kind="stable")
-        latest = np.full(len(column), -1)
+        latest = np.full(len(target), -1)
         latest[entities[order]] = order
         seen = np.flatnonzero(latest >= 0)
-        values = log.column(feature).take(pa.array(latest[seen]))
-        column[seen] = self._encode_column(values, feature, "the log")
+        values = log.column(own).take(pa.array(latest[seen]))
+        target[seen] = encode(values, own, "the log")
 
 
 def _with_unknown(encoded: np.ndarray) -> np.ndarray:

@@ -6,13 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from tfmtl.metrics import TaskMetrics
 from tfmtl.models.multi_task_model import MultiTaskModel
 from tfmtl.training import PreparedData, RunFolder, evaluate_log
-
-Part = Literal["validation", "test"]
 
 
 def evaluate_run(
@@ -20,7 +18,7 @@ def evaluate_run(
     data: PreparedData,
     folder: Path,
     *,
-    parts: Sequence[Part] = ("validation", "test"),
+    parts: Sequence[str] = ("validation", "test"),
     batch_size: int = 8192,
 ) -> dict[str, dict[str, TaskMetrics]]:
     """Scores held-out parts with a selected model and writes `metrics.json`.
@@ -54,7 +52,7 @@ def evaluate_run(
         part: evaluate_log(model, encoded[part], bundle=data.bundle, batch_size=batch_size)
         for part in parts
     }
-    content = {
+    content: dict[str, Any] = {
         "parameters": int(sum(int(w.shape.num_elements()) for w in model.trainable_weights)),
         **{part: _plain(values) for part, values in metrics.items()},
     }

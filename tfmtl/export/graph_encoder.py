@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +12,7 @@ from tfmtl.data.feature_encoder import FeatureEncoder
 from tfmtl.export.raw_inputs import MISSING_ID, takes_text
 from tfmtl.schema import ITEM_ID, USER_ID, Feature
 
-_SIDES = {"user": USER_ID, "item": ITEM_ID}
+_SIDES: dict[Literal["user", "item"], str] = {"user": USER_ID, "item": ITEM_ID}
 
 
 class GraphEncoder(tf.Module):
@@ -32,7 +33,8 @@ class GraphEncoder(tf.Module):
         >>> rows = pa.table({"user_id": [7, 9], "item_id": [1, 2], "click": [1, 0]})
         >>> train = TrainingLog(rows, Schema(tasks=[Task(name="click")]))
         >>> graph_encoder = GraphEncoder(FeatureEncoder.fit(train))
-        >>> raw = {"user_id": tf.constant([9, 8], tf.int64), "item_id": tf.constant([1, 1], tf.int64)}
+        >>> ids = {"user_id": [9, 8], "item_id": [1, 1]}
+        >>> raw = {name: tf.constant(values, tf.int64) for name, values in ids.items()}
         >>> graph_encoder.encode(raw)["user_id"].numpy().tolist()
         [2, 0]
     """
@@ -55,15 +57,15 @@ class GraphEncoder(tf.Module):
         self._entity_statistics = {}
         if encoder.schema.has_ids:
             for side in _SIDES:
-                table = encoder.entity_table(side)
-                self._entities[side] = _lookup(table.keys)
+                entities = encoder.entity_table(side)
+                self._entities[side] = _lookup(entities.keys)
                 self._entity_columns[side] = {
                     column: tf.Variable(values, trainable=False)
-                    for column, values in table.columns.items()
+                    for column, values in entities.columns.items()
                 }
                 self._entity_statistics[side] = {
                     entity: tf.Variable(values, trainable=False)
-                    for entity, values in table.statistics_rows.items()
+                    for entity, values in entities.statistics_rows.items()
                 }
 
     def encode(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -149,6 +149,8 @@ class AttentionConvolution(keras.layers.Layer):
 
     def call(self, target_states: tf.Tensor, source_states: tf.Tensor, edges: Edges) -> tf.Tensor:
         """Messages `[T, d]` of all targets, for the edges of a sampled sub-graph."""
+        # A functional model read back from disk passes a plain tuple.
+        edges = Edges(*edges)
         # Keras casts the first argument alone to the layer's dtype.
         source_states = tf.cast(source_states, target_states.dtype)
         targets = tf.shape(target_states)[0]

@@ -25,6 +25,8 @@ from tfmtl.models.multi_task_model import MultiTaskModel, Weighting
 from tfmtl.objectives.cooperative_loss import Cooperation, cooperative_loss
 from tfmtl.schema import Task
 
+GRAPH_SIDES: tuple[Literal["user", "item"], ...] = ("user", "item")
+
 
 class MoGENet(MultiTaskModel):
     """Mixture of graph-enhanced expert networks.
@@ -153,7 +155,7 @@ class MoGENet(MultiTaskModel):
             side: NodeFeatures.from_columns(
                 self.embedding, side, node_features[side], name=f"{side}_node_features"
             )
-            for side in ("user", "item")
+            for side in GRAPH_SIDES
         }
         self.projections = {
             side: keras.layers.Dense(
@@ -161,7 +163,7 @@ class MoGENet(MultiTaskModel):
                 kernel_regularizer=keras.regularizers.L2(l2) if l2 else None,
                 name=f"{side}_projection",
             )
-            for side in ("user", "item")
+            for side in GRAPH_SIDES
         }
         num_experts = len(self.user_states) * len(self.item_states)
         self.interaction = PairwiseInteraction(kappa=kappa, l2=l2, name="interaction")
@@ -186,7 +188,7 @@ class MoGENet(MultiTaskModel):
 
     def _example_row(self) -> dict[str, Any]:
         dim = self.mgnn.dim
-        for side in ("user", "item"):
+        for side in GRAPH_SIDES:
             self.initial_states(side, tf.zeros([1], tf.int32))
         states = {key: tf.zeros([1, dim]) for key in (*self.user_states, *self.item_states)}
         return {**super()._example_row(), STATES: states}
@@ -208,8 +210,9 @@ class MoGENet(MultiTaskModel):
         Returns:
             Tables to look states up in; storage O(E) + O(N d) while they are made.
         """
-        states = {}
-        for side, nodes in self.node_features.items():
+        states: dict[str, np.ndarray] = {}
+        for side in GRAPH_SIDES:
+            nodes = self.node_features[side]
             blocks = [
                 self.initial_states(
                     side, tf.range(start, min(start + block_nodes, nodes.num_nodes))
@@ -230,8 +233,7 @@ class MoGENet(MultiTaskModel):
         elif "graph" in features:
             graph = features["graph"]
             initial = {
-                side: self.initial_states(side, graph.node_sets[side]["id"])
-                for side in ("user", "item")
+                side: self.initial_states(side, graph.node_sets[side]["id"]) for side in GRAPH_SIDES
             }
             states = self.mgnn(graph, initial)
         else:

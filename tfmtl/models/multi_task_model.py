@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ Weighting = Literal["static", "uncertainty"]
 Batch = tuple[Mapping[str, Any], Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]]
 
 SIDES = ("user", "item", "context")
+_REPORTED = ("loss", "regularization_loss", "total_loss")
 
 
 class MultiTaskModel(tfrs.Model):
@@ -40,6 +42,9 @@ class MultiTaskModel(tfrs.Model):
         l2_embedding: Penalty on the batch's embeddings.
         weighting: `static` (the tasks' own weights) or `uncertainty`.
         **kwargs: Passed to `keras.Model`.
+
+    Raises:
+        ValueError: If a task's name cannot name an output or a reported loss.
     """
 
     uses_graph = False
@@ -57,6 +62,7 @@ class MultiTaskModel(tfrs.Model):
         super().__init__(**kwargs)
         self.tasks = tuple(tasks)
         self.task_names = tuple(task.name for task in self.tasks)
+        _check_names(self.task_names)
         self.embedding = FeatureEmbedding(
             inputs, dim=embedding_dim, l2=l2_embedding, name="embedding"
         )
@@ -71,10 +77,7 @@ class MultiTaskModel(tfrs.Model):
             raise ValueError(
                 f"expected weighting 'static' or 'uncertainty'; received {weighting!r}"
             )
-        self._means = {
-            name: keras.metrics.Mean(name=name)
-            for name in ("loss", "regularization_loss", "total_loss")
-        }
+        self._means = {name: keras.metrics.Mean(name=name) for name in _REPORTED}
         self._task_means = {
             name: keras.metrics.Mean(name=f"{name}_loss") for name in self.task_names
         }
@@ -167,3 +170,19 @@ class MultiTaskModel(tfrs.Model):
     def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Probabilities per task; labels and weights, when there are any, are not looked at."""
         return self.probabilities(data[0] if isinstance(data, tuple) else data)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    taken = [name for name in names if f"{name}_loss" in _REPORTED]
+    if taken:
+        raise ValueError(
+            f"the losses of tasks {taken} would be reported under the names of the model's own "
+            f"{list(_REPORTED)}; rename the tasks and set column="
+        )
+    # TensorFlow's rule for scopes, without which `fit` would fail inside the first trace.
+    unusable = [name for name in names if not re.fullmatch(r"[A-Za-z0-9][\w./-]*", name, re.ASCII)]
+    if unusable:
+        raise ValueError(
+            "expected task names of letters, digits and _ . / -, the first a letter or digit; "
+            f"received {unusable}: rename the tasks and set column="
+        )
