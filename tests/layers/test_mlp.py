@@ -10,10 +10,7 @@ def test_golden():
     layer = MLP([2, 1])
     layer.build([None, 2])
     layer.set_weights(
-        [
-            np.array(w, np.float32)
-            for w in ([[1, -2], [3, 1]], [0, -1], [[2], [5]], [-20])
-        ]
+        [np.array(w, np.float32) for w in ([[1, -2], [3, 1]], [0, -1], [[2], [5]], [-20])]
     )
     # [1, 2]: [1 + 6, -2 + 2] + [0, -1] = [7, -1], leaky [7, -0.2]; 14 - 1 - 20 = -7, leaky -1.4.
     np.testing.assert_allclose(layer(tf.constant([[1.0, 2.0]])), [[-1.4]], rtol=1e-6)

@@ -61,9 +61,7 @@ def sampled_graph(bundle, channels, layers):
 
 
 def initial(graph, states):
-    return {
-        name: tf.gather(table, graph.node_sets[name]["id"]) for name, table in states.items()
-    }
+    return {name: tf.gather(table, graph.node_sets[name]["id"]) for name, table in states.items()}
 
 
 def one_node(layer, channel, edge_sets, states, name, node, hops):
@@ -170,6 +168,7 @@ def test_channels_and_layers_share_as_in_the_paper(bundle):
 
 def test_one_layer_sees_one_hop(bundle, states):
     layer = MultiChannelGNN(DIM, num_layers=1, channels=["user_similarity"])
+    layer.build(None)
     edges = all_edges(bundle)
     before = layer.full_graph(edges, states)["user_similarity/user"]
     moved = {**states, "user": states["user"].copy()}
@@ -196,7 +195,10 @@ def test_weights_have_names_of_their_own():
 
 def test_as_a_layer(bundle, states):
     graph = sampled_graph(bundle, tuple(CHANNELS), 2)
-    run_layer_test(lambda: MultiChannelGNN(DIM, l2=0.1), graph, initial(graph, states), formats=[])
+    # Keras cannot write an Input of a graph's type to its own format.
+    run_layer_test(
+        lambda: MultiChannelGNN(DIM, l2=0.1), graph, initial(graph, states), formats=["tf"]
+    )
 
 
 def test_full_graph_is_in_full_precision_under_a_half_policy(bundle, states):

@@ -23,7 +23,9 @@ COLUMNS = {
 
 @pytest.fixture
 def embedding():
-    return FeatureEmbedding(SPECS, dim=2)
+    layer = FeatureEmbedding(SPECS, dim=2)
+    layer.build(None)
+    return layer
 
 
 def test_gathers_packed_features_by_id(embedding):
@@ -39,9 +41,7 @@ def test_equals_embedding_the_row(embedding):
     nodes = NodeFeatures.from_columns(embedding, "user", COLUMNS)
     ids = tf.constant([1, 2])
     rows = {name: tf.constant(column[[1, 2]]) for name, column in COLUMNS.items()}
-    np.testing.assert_array_equal(
-        embedding.embed(nodes(ids), "user"), embedding(rows, side="user")
-    )
+    np.testing.assert_array_equal(embedding.embed(nodes(ids), "user"), embedding(rows, side="user"))
 
 
 def test_a_side_of_ids_alone(embedding):

@@ -61,9 +61,9 @@ class DepthGate(keras.layers.Layer):
                 regularizer=regularizer,
             )
 
-        self._input = matrix("input")
+        self._kernel = matrix("kernel")
         if self.depth == "lstm":
-            self._recurrent = matrix("recurrent")
+            self._recurrent = matrix("recurrent_kernel")
             self._bias = self.add_weight(
                 name="bias",
                 shape=(4 * dim,),
@@ -77,7 +77,7 @@ class DepthGate(keras.layers.Layer):
         """Returns the next state and cell, each `[N, d]`."""
         # Keras casts the first argument alone to the layer's dtype.
         state, cell = tf.cast(state, message.dtype), tf.cast(cell, message.dtype)
-        gates = tf.matmul(message, tf.cast(self._input, message.dtype))
+        gates = tf.matmul(message, tf.cast(self._kernel, message.dtype))
         if self.depth == "lstm":
             gates += tf.matmul(state, tf.cast(self._recurrent, state.dtype))
             gates += tf.cast(self._bias, state.dtype)

@@ -69,7 +69,7 @@ class MoGENet(MultiTaskModel):
         **kwargs: Passed to `keras.Model`.
 
     Raises:
-        ValueError: If a side has no channel, or a batch has neither graph nor states.
+        ValueError: If a side has no channel or no inputs, or a batch has neither graph nor states.
 
     References:
         Hu et al., Mixture of Graph Enhanced Expert Networks for Multi-task Recommendation.
@@ -148,6 +148,12 @@ class MoGENet(MultiTaskModel):
             raise ValueError(
                 "expected channels that reach both users and items; "
                 f"received {list(channels)}: add 'interaction'"
+            )
+        featureless = [side for side in GRAPH_SIDES if not self.embedding.width(side)]
+        if featureless:
+            raise ValueError(
+                f"nodes of the sides {featureless} have no inputs to start from: keep their ids "
+                "or give them features"
             )
         self.cooperative_weight = float(cooperative_weight)
         self.cooperative_level: Cooperation = cooperative_level

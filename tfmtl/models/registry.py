@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfmtl.data.feature_encoder import FeatureEncoder
@@ -53,7 +53,12 @@ def default_hyperparameters(name: str) -> dict[str, Any]:
 
 
 def build_model(
-    name: str, schema: Schema, encoder: FeatureEncoder, hyperparameters: Mapping[str, Any]
+    name: str,
+    schema: Schema,
+    encoder: FeatureEncoder,
+    hyperparameters: Mapping[str, Any],
+    *,
+    exclude_inputs: Sequence[str] = (),
 ) -> MultiTaskModel:
     """Builds the model called `name` for an encoded log.
 
@@ -62,13 +67,15 @@ def build_model(
         schema: Its tasks become the model's outputs.
         encoder: Its inputs become the model's inputs, its node features those of graph nodes.
         hyperparameters: Constructor arguments that differ from the defaults.
+        exclude_inputs: Encoded inputs that the model does not embed, e.g. `user_id` where users
+            have too few rows to learn a vector for each.
 
     Returns:
         An uncompiled model.
 
     Raises:
-        ValueError: If the model or a hyper-parameter is unknown, or a graph model meets a log
-            without users and items.
+        ValueError: If the model, a hyper-parameter or an excluded input is unknown, or a graph
+            model meets a log without users and items.
 
     Example:
         >>> from tfmtl.datasets import load
@@ -86,6 +93,13 @@ def build_model(
         raise ValueError(
             f"model {name!r} has no hyper-parameters {unknown}; expected some of {sorted(known)}"
         )
+    absent = sorted(set(exclude_inputs) - {spec.name for spec in encoder.inputs})
+    if absent:
+        raise ValueError(
+            f"cannot exclude the inputs {absent}: the encoder has "
+            f"{[spec.name for spec in encoder.inputs]}"
+        )
+    inputs = [spec for spec in encoder.inputs if spec.name not in exclude_inputs]
     arguments = dict(hyperparameters)
     if model_class.uses_graph:
         if not schema.has_ids:
@@ -96,4 +110,4 @@ def build_model(
         arguments["node_features"] = {
             side: encoder.node_features(side) for side in ("user", "item")
         }
-    return model_class(schema.tasks, encoder.inputs, **arguments)
+    return model_class(schema.tasks, inputs, **arguments)

@@ -42,4 +42,4 @@ class StaticWeighting(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "weights": self.weights_by_task}
+        return {**super().get_config(), "weights": dict(self.weights_by_task)}

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tfmtl.data.statistics_config import StatisticsConfig
 from tfmtl.graph.similarity_config import SimilarityConfig
 from tfmtl.models.registry import MODELS, default_hyperparameters
+from tfmtl.training.yaml_document import parse_yaml, validated
 
 
 class ExperimentError(ValueError):
@@ -60,10 +61,12 @@ class ModelConfig(_Section):
     Args:
         name: A key of `tfmtl.models.MODELS`.
         hyperparameters: Constructor arguments that differ from the defaults.
+        exclude_inputs: Encoded inputs that the model does not embed.
     """
 
     name: str
     hyperparameters: dict[str, Any] = {}
+    exclude_inputs: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
@@ -88,7 +91,7 @@ class TrainingConfig(_Section):
         learning_rate_decay: Factor on the learning rate after every epoch.
         clip_norm: Bound on the global norm of the gradient.
         monitor: Validation metric, averaged over tasks, that selects the epoch.
-        patience: Epochs without improvement before training stops.
+        patience: Epochs in a row without improvement that are put up with; one more ends training.
         evaluation_batch_size: Rows scored at one time.
         seed: Seed of weights, order of rows and sampling.
     """
@@ -147,13 +150,13 @@ class Experiment(_Section):
         origin = str(source) if isinstance(source, Path) else "experiment"
         try:
             text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
-            content = yaml.safe_load(text)
+            content = parse_yaml(text)
             for override in overrides:
-                _replace(content, override)
-            return cls.model_validate(content)
+                content = _replaced(content, override)
+            return validated(cls, content)
         except OSError as error:
             raise ExperimentError(f"cannot read {origin}: {error.strerror or error}") from error
-        except (yaml.YAMLError, ValueError) as error:
+        except ValueError as error:
             raise ExperimentError(f"{origin}: {error}") from error
 
     def resolved(self) -> dict[str, Any]:
@@ -174,16 +177,22 @@ class Experiment(_Section):
         return MODELS[self.model.name].uses_graph
 
 
-def _replace(content: Any, override: str) -> None:
+def _replaced(content: Any, override: str) -> Any:
     path, equals, value = override.partition("=")
     if not equals:
         raise ValueError(f"expected an override section.field=value; received {override!r}")
-    *sections, field = path.split(".")
-    for section in sections:
-        if not isinstance(content, dict):
-            raise ValueError(f"override {override!r}: {section!r} is not inside a section")
-        content = content.setdefault(section, {})
-    content[field] = yaml.safe_load(value)
+    return _with_value(content, path.split("."), parse_yaml(value), override)
+
+
+def _with_value(content: Any, path: list[str], value: Any, override: str) -> Any:
+    if not path:
+        return value
+    content = {} if content is None else content
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"override {override!r}: {path[0]!r} is not inside a section, but inside {content!r}"
+        )
+    return content | {path[0]: _with_value(content.get(path[0]), path[1:], value, override)}
 
 
 def _plain(value: Any) -> Any:

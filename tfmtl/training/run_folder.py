@@ -12,7 +12,7 @@ from tfmtl.graph import GraphBundle
 from tfmtl.models.multi_task_model import MultiTaskModel
 from tfmtl.models.registry import build_model
 from tfmtl.training.experiment import Experiment
-from tfmtl.training.training_state import CheckpointError
+from tfmtl.training.training_state import CheckpointError, restore_checkpoint
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def load_run(path: Path) -> TrainedRun:
         The run.
 
     Raises:
-        CheckpointError: If the folder holds no finished epoch.
+        CheckpointError: If the folder holds no finished epoch, or a damaged one.
 
     Example:
         >>> load_run(Path("no/such/run"))
@@ -113,15 +113,19 @@ def load_run(path: Path) -> TrainedRun:
     experiment = Experiment.from_yaml(folder.experiment)
     encoder = FeatureEncoder.load(folder.encoder)
     model = build_model(
-        experiment.model.name, encoder.schema, encoder, experiment.model.hyperparameters
+        experiment.model.name,
+        encoder.schema,
+        encoder,
+        experiment.model.hyperparameters,
+        exclude_inputs=experiment.model.exclude_inputs,
     )
     model.build_weights()
-    latest = tf.train.latest_checkpoint(str(folder.checkpoints / "best"))
-    if latest is None:
+    state = tf.train.get_checkpoint_state(str(folder.checkpoints / "best"))
+    latest = None if state is None else state.model_checkpoint_path
+    if not latest:
         raise CheckpointError(
             f"the run under {path} has no finished epoch: go on with tfmtl train --resume"
         )
-    status = tf.train.Checkpoint(model=model).restore(latest)
-    status.assert_existing_objects_matched().expect_partial()
+    restore_checkpoint(tf.train.Checkpoint(model=model), latest)
     bundle = GraphBundle.load(folder.graph) if model.uses_graph else None
     return TrainedRun(experiment, encoder, model, bundle)

@@ -82,6 +82,7 @@ def train(
         data.loaded.log.schema,
         data.encoder,
         experiment.model.hyperparameters,
+        exclude_inputs=experiment.model.exclude_inputs,
     )
     model.compile(optimizer=_optimizer(experiment))
     model.build_weights()

@@ -14,6 +14,33 @@ class CheckpointError(ValueError):
     """A run folder has no checkpoint that fits."""
 
 
+def restore_checkpoint(checkpoint: tf.train.Checkpoint, path: str) -> None:
+    """Restores every variable of a checkpoint's objects.
+
+    Args:
+        checkpoint: The objects, with all their variables made.
+        path: A checkpoint; it may hold more than the objects.
+
+    Raises:
+        CheckpointError: If files are missing or damaged, or hold other variables.
+
+    Example:
+        >>> restore_checkpoint(tf.train.Checkpoint(), "no/such/checkpoint")
+        Traceback (most recent call last):
+        ...
+        tfmtl.training.training_state.CheckpointError: cannot restore no/such/checkpoint: ...
+    """
+    try:
+        status = checkpoint.restore(path)
+        status.assert_existing_objects_matched().expect_partial()
+    except (tf.errors.OpError, AssertionError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"cannot restore {path}: {reason}; the files are damaged or of another model: "
+            "train into another folder"
+        ) from error
+
+
 class TrainingState(keras.callbacks.Callback):
     """Saves every epoch, remembers the best one, and stops when it stays the best.
 
@@ -24,7 +51,7 @@ class TrainingState(keras.callbacks.Callback):
         folder: Where the checkpoints go.
         monitor: Key of the epoch's logs that selects the best epoch.
         greater_is_better: Whether a larger value is better.
-        patience: Epochs without improvement before training stops.
+        patience: Epochs in a row without improvement that are put up with; one more ends training.
 
     Example:
         >>> import tempfile
@@ -69,7 +96,7 @@ class TrainingState(keras.callbacks.Callback):
         """Restores `last` or `best` into the bound model.
 
         Raises:
-            CheckpointError: If there is no such checkpoint.
+            CheckpointError: If there is no such checkpoint, or it is damaged or another model's.
         """
         path = self._managers[name].latest_checkpoint
         if path is None:
@@ -77,9 +104,7 @@ class TrainingState(keras.callbacks.Callback):
                 f"no checkpoint under {self.folder / name}: the run was interrupted before its "
                 "first epoch ended, start it again without --resume"
             )
-        # Counters of a checkpoint written by this class always match; an unmatched weight means
-        # another model.
-        self._checkpoint.restore(path).assert_existing_objects_matched()
+        restore_checkpoint(self._checkpoint, path)
 
     @property
     def exhausted(self) -> bool:

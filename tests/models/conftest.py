@@ -1,0 +1,215 @@
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from tfmtl.data import EncodedLog, InputSpec
+from tfmtl.data.pipeline import evaluation_dataset
+from tfmtl.graph import CHANNELS, CSR, GraphBundle, NeighborSampler
+from tfmtl.layers import Edges
+from tfmtl.models import MODELS
+from tfmtl.schema import Task
+
+USERS, ITEMS = 12, 9
+# The name of one task begins with that of the other.
+TASKS = (Task(name="click"), Task(name="click_x", weight=0.5))
+INPUTS = (
+    InputSpec("user_id", "categorical", "user", USERS, 1, "user_id"),
+    InputSpec("item_id", "categorical", "item", ITEMS, 1, "item_id"),
+    InputSpec("age", "categorical", "user", 5, 1, "age"),
+    InputSpec("tags", "list", "item", 6, 3, "tags"),
+    InputSpec("price", "numeric", "context", 0, 1),
+    InputSpec("statistics", "numeric", "context", 0, 2),
+)
+SMALL = {
+    "single_task": {"embedding_dim": 4, "units": (6,)},
+    "shared_bottom": {"embedding_dim": 4, "bottom_units": (6,), "tower_units": (4,)},
+    "mmoe": {"embedding_dim": 4, "expert_units": (6, 4), "tower_units": (4,), "num_experts": 3},
+    "mogenet": {"embedding_dim": 4, "dim": 4, "expert_units": (6, 4), "gate_units": (4,)},
+}
+
+
+def _store(rng, num_rows, num_columns, num_edges, feature):
+    keys = rng.choice((num_rows - 1) * (num_columns - 1), num_edges, replace=False)
+    rows, columns = keys // (num_columns - 1) + 1, keys % (num_columns - 1) + 1
+    values = {
+        "behavior": rng.integers(0, 4, num_edges).astype(np.int32),
+        "weight": rng.uniform(0.2, 9, num_edges).astype(np.float32),
+    }[feature]
+    return CSR.from_edges(rows, columns, num_rows, num_columns, {feature: values})
+
+
+@pytest.fixture(scope="session")
+def bundle():
+    rng = np.random.default_rng(11)
+    item_user = _store(rng, USERS, ITEMS, 30, "behavior")
+    return GraphBundle(
+        {
+            "item_user": item_user,
+            "user_item": item_user.transpose(),
+            "user_user": _store(rng, USERS, USERS, 20, "weight"),
+            "item_item": _store(rng, ITEMS, ITEMS, 15, "weight"),
+        },
+        num_users=USERS,
+        num_items=ITEMS,
+    )
+
+
+@pytest.fixture(scope="session")
+def edge_sets(bundle):
+    return {name: Edges.from_csr(store) for name, store in bundle.edge_sets.items()}
+
+
+@pytest.fixture(scope="session")
+def node_features():
+    rng = np.random.default_rng(12)
+    return {
+        "user": {"user_id": np.arange(USERS), "age": rng.integers(0, 5, USERS)},
+        "item": {"item_id": np.arange(ITEMS), "tags": rng.integers(0, 6, [ITEMS, 3])},
+    }
+
+
+@pytest.fixture(scope="session")
+def log(node_features):
+    """Eleven rows; `click_x` is undefined on most, on all of rows 4 to 7 for one."""
+    rng = np.random.default_rng(13)
+    users = rng.integers(0, USERS, 11).astype(np.int32)
+    items = rng.integers(0, ITEMS, 11).astype(np.int32)
+    features = {
+        "user_id": users,
+        "item_id": items,
+        "age": node_features["user"]["age"][users].astype(np.int32),
+        "tags": node_features["item"]["tags"][items].astype(np.int32),
+        "price": rng.normal(size=11).astype(np.float32),
+        "statistics": rng.normal(size=[11, 2]).astype(np.float32),
+    }
+    weights = {
+        "click": np.ones(11, np.float32),
+        "click_x": np.array([1, 0, 1, 1, 0, 0, 0, 0, 0, 1, 1], np.float32),
+    }
+    labels = {
+        "click": np.array([1, 0, 0, 1, 0, 0, 0, 1, 1, 0, 1], np.float32),
+        "click_x": np.array([0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 1], np.float32),
+    }
+    return EncodedLog(features, labels, weights, None, None, True)
+
+
+@pytest.fixture(scope="session")
+def sampler(bundle):
+    """Takes every neighbour, the rows' own edges included."""
+
+    def sampler(layers=2, channels=tuple(CHANNELS)):
+        return NeighborSampler(
+            bundle, fan_outs=(USERS,) * layers, channels=channels, mask_own_edges=False
+        )
+
+    return sampler
+
+
+@pytest.fixture(scope="session")
+def dataset(log, sampler):
+    """Batches of 4, 4 and 3 rows, with the graph that a model wants."""
+
+    def dataset(model, batch_size=4):
+        sample = None
+        if model.uses_graph:
+            sample = sampler(model.mgnn.num_layers, model.mgnn.channels)
+        return evaluation_dataset(log, batch_size=batch_size, sample=sample)
+
+    return dataset
+
+
+@pytest.fixture(scope="session")
+def build(node_features):
+    """Builds a small model by name."""
+    seeds = itertools.count(1)
+
+    def build(name, **options):
+        keras.utils.set_random_seed(next(seeds))
+        arguments = {**SMALL[name], **options}
+        tasks = arguments.pop("tasks", TASKS)
+        if MODELS[name].uses_graph:
+            arguments["node_features"] = node_features
+        return MODELS[name](tasks, INPUTS, **arguments)
+
+    return build
+
+
+@pytest.fixture
+def half_precision():
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    yield
+    keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.fixture(params=sorted(MODELS))
+def name(request):
+    """Every model of the package."""
+    return request.param
+
+
+def first_batch(dataset):
+    return next(iter(dataset))
+
+
+def leaky(values):
+    return np.where(values > 0, values, 0.2 * values)
+
+
+def softmax(scores):
+    exponential = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return exponential / exponential.sum(axis=-1, keepdims=True)
+
+
+def embedded_rows(table, features):
+    """x = [x_u || x_i || x_context] from the fused table, by its documented layout."""
+    # Padding 0, then users, items, ages, tags in the order of the inputs.
+    item, age, tag = 1 + USERS, 1 + USERS + ITEMS, 1 + USERS + ITEMS + 5
+    tags = features["tags"]
+    present = (tags > 0)[..., np.newaxis]
+    mean = (table[tag + tags] * present).sum(axis=1) / np.maximum(present.sum(axis=1), 1)
+    return np.concatenate(
+        [
+            table[1 + features["user_id"]],
+            table[age + features["age"]],
+            table[item + features["item_id"]],
+            mean,
+            features["price"][:, np.newaxis],
+            features["statistics"],
+        ],
+        axis=1,
+    )
+
+
+def network(inputs, weights, last_linear=True):
+    """Dense layers [kernel, bias, kernel, bias, ...] with LeakyReLU between them."""
+    layers = list(zip(weights[::2], weights[1::2], strict=True))
+    for number, (kernel, bias) in enumerate(layers):
+        inputs = inputs @ kernel + bias
+        if number < len(layers) - 1 or not last_linear:
+            inputs = leaky(inputs)
+    return inputs
+
+
+def bank(inputs, weights):
+    """Experts [kernel [E, in, out], bias [E, out], ...], one at a time: [B, E, H]."""
+    return np.stack(
+        [
+            network(inputs, [weight[expert] for weight in weights], last_linear=False)
+            for expert in range(len(weights[0]))
+        ],
+        axis=1,
+    )
+
+
+def randomize(model, seed=0):
+    """Gives every trainable weight values far from 0, biases included."""
+    rng = np.random.default_rng(seed)
+    for weight in model.trainable_weights:
+        weight.assign(rng.normal(scale=0.7, size=weight.shape))
+
+
+def as_tensors(features):
+    return {key: tf.constant(value) for key, value in features.items()}
