@@ -4,12 +4,12 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras as keras
 
-from tests.models.conftest import INPUTS, TASKS, first_batch, randomize
+from tests.models.conftest import INPUTS, TASKS, compiled, first_batch, randomize
 from tfmtl.models import MMoE, MultiTaskModel, SharedBottom
 from tfmtl.schema import Task
 from tfmtl.testing import assert_gradients_reach_every_weight
 
-REGULARIZED = ("kernel", "query", "key", "value")
+REGULARIZED = ("kernel", "recurrent_kernel", "query", "key", "value")
 
 
 def cross_entropy(labels, probabilities, weights):
@@ -72,10 +72,17 @@ def uncertain(losses):
     )
 
 
-@pytest.mark.parametrize(("weighting", "combine"), [("static", static), ("uncertainty", uncertain)])
+@pytest.mark.parametrize(
+    ("name", "weighting", "combine"),
+    [
+        ("single_task", "static", static),
+        ("shared_bottom", "uncertainty", uncertain),
+        ("mmoe", "static", static),
+        ("mogenet", "uncertainty", uncertain),
+    ],
+)
 def test_fit_evaluate_and_a_loop_report_the_same(name, build, dataset, weighting, combine):
     model = build(name, l2=0.01, weighting=weighting, **without_cooperation(name))
-    model.build_weights()
     randomize(model)
     if weighting == "uncertainty":
         model.weighting.set_weights([np.array([0.5, -1.0])])
@@ -84,7 +91,7 @@ def test_fit_evaluate_and_a_loop_report_the_same(name, build, dataset, weighting
     defined = [int(sum(weights["click_x"])) for _, _, weights in batches]
     assert (sizes, defined) == ([4, 4, 3], [3, 0, 2])
 
-    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    compiled(model, keras.optimizers.SGD(0.0))
     fitted = {key: values[0] for key, values in model.fit(batches, verbose=0).history.items()}
     evaluated = model.evaluate(batches, return_dict=True, verbose=0)
     expected = loop(model, batches, combine, 0.01)
@@ -94,31 +101,24 @@ def test_fit_evaluate_and_a_loop_report_the_same(name, build, dataset, weighting
 
 def test_reports_start_afresh_in_every_epoch(build, dataset):
     model = build("mmoe")
-    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    compiled(model, keras.optimizers.SGD(0.0))
     history = model.fit(dataset(model), epochs=2, verbose=0).history
     for values in history.values():
         assert values[0] == pytest.approx(values[1])
 
 
-def test_training_lowers_the_loss(name, build, dataset):
-    model = build(name)
-    model.compile(optimizer=keras.optimizers.Adam(0.03))
-    losses = model.fit(dataset(model), epochs=15, verbose=0).history["click_loss"]
-    assert losses[-1] < 0.8 * losses[0]
-
-
 def test_gradients_reach_every_weight(name, build, dataset):
-    model = build(name)
+    model = build(name, weighting="static")
     features, _, _ = first_batch(dataset(model))
     assert_gradients_reach_every_weight(model, features)
 
 
-def test_a_step_moves_every_weight(name, build, dataset):
+def test_training_moves_every_weight_and_lowers_the_loss(name, build, dataset):
     model = build(name, weighting="uncertainty")
-    model.build_weights()
     before = [weight.numpy() for weight in model.trainable_weights]
-    model.compile(optimizer=keras.optimizers.SGD(0.1))
-    model.fit(dataset(model), verbose=0)
+    compiled(model, keras.optimizers.Adam(0.03))
+    losses = model.fit(dataset(model), epochs=15, verbose=0).history["click_loss"]
+    assert losses[-1] < 0.8 * losses[0]
     still = [
         weight.name
         for weight, old in zip(model.trainable_weights, before, strict=True)
@@ -128,31 +128,47 @@ def test_a_step_moves_every_weight(name, build, dataset):
 
 
 def test_a_masked_task_moves_nothing(name, build, dataset):
-    """With click_x undefined everywhere, a step is that of a loss without click_x."""
-    model = build(name, weighting="uncertainty", **without_cooperation(name))
-    model.build_weights()
-    start = model.get_weights()
+    """Where click_x is undefined its labels are not looked at and its own weights stay."""
+    model = build(name, weighting="uncertainty")
     features, labels, weights = first_batch(dataset(model))
-    after = []
+    by_label = []
     for junk in (float("nan"), 1.0):
-        model.set_weights(start)
-        model.compile(optimizer=keras.optimizers.SGD(0.1))
         batch = (
             features,
             {**labels, "click_x": tf.fill([4], junk)},
             {**weights, "click_x": tf.zeros([4])},
         )
-        model.fit(tf.data.Dataset.from_tensors(batch), verbose=0)
-        after.append({weight.name: weight.numpy() for weight in model.trainable_weights})
-    for key, values in after[0].items():
-        assert np.all(np.isfinite(values)), key
-        np.testing.assert_array_equal(values, after[1][key], err_msg=key)
-    own = [key for key in after[0] if "click_x" in key and "embedding" not in key]
-    started = dict(zip([w.name for w in model.weights], start, strict=True))
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(batch, training=True)
+        gradients = tape.gradient(
+            loss, model.trainable_weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        by_label.append([loss.numpy(), *(tf.convert_to_tensor(g).numpy() for g in gradients)])
+    for one, other in zip(*by_label, strict=True):
+        assert np.all(np.isfinite(one))
+        np.testing.assert_array_equal(one, other)
+    click = model.task_losses(model(features), labels, weights)["click"]
+    assert by_label[0][0] == pytest.approx(float(click))
+    own = {
+        id(weight)
+        for weight in (
+            *model.towers["click_x"].trainable_weights,
+            *(model.gates["click_x"].trainable_weights if hasattr(model, "gates") else ()),
+        )
+    }
+    moved = {
+        id(weight)
+        for weight, gradient in zip(model.trainable_weights, by_label[0][1:], strict=True)
+        if np.any(gradient)
+    }
     assert own
-    l2_free = [key for key in own if name != "mogenet" or "bias" in key]
-    for key in l2_free:
-        np.testing.assert_array_equal(after[0][key], started[key], err_msg=key)
+    assert not own & moved
+    assert moved
+    uncertainty = by_label[0][1:][
+        [w is model.weighting.log_variance for w in model.trainable_weights].index(True)
+    ]
+    assert uncertainty[0] != 0
+    assert uncertainty[1] == 0
 
 
 def test_outputs_are_named_by_task_and_are_logits_in_full_precision(name, build, dataset):
@@ -186,14 +202,13 @@ def test_tasks_with_a_common_prefix_do_not_share(name, build, dataset):
     assert np.all(np.asarray(before["click_x"]) != np.asarray(after["click_x"]))
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-def test_metrics_of_compile(build, dataset, log, reverse):
+def test_metrics_of_compile(build, dataset, log):
     model = build("mmoe")
     model.compile(
         optimizer=keras.optimizers.SGD(0.0),
         weighted_metrics={
             task: [keras.metrics.BinaryAccuracy(name="accuracy"), keras.metrics.AUC(name="auc")]
-            for task in (("click_x", "click") if reverse else ("click", "click_x"))
+            for task in ("click_x", "click")
         },
     )
     batches = dataset(model)
@@ -210,10 +225,11 @@ def test_metrics_of_compile(build, dataset, log, reverse):
 
 def test_unweighted_metrics_of_compile(build, dataset):
     model = build("shared_bottom")
-    model.compile(optimizer="sgd", metrics={"click": keras.metrics.AUC(name="auc")})
+    compiled(model, "sgd", metrics={"click": keras.metrics.AUC(name="auc")})
     assert "click_auc" in model.fit(dataset(model), verbose=0).history
 
 
+@pytest.mark.parametrize("name", ["mmoe", pytest.param("mogenet", marks=pytest.mark.slow)])
 def test_batches_of_all_sizes_share_one_trace(name, build, dataset):
     model = build(name)
     traces = []
@@ -224,7 +240,7 @@ def test_batches_of_all_sizes_share_one_trace(name, build, dataset):
         return original(inputs, training=training)
 
     model.compute_loss = counted
-    model.compile(optimizer="sgd")
+    compiled(model, "sgd")
     for batch_size in (4, 3, 5):
         model.fit(dataset(model, batch_size), verbose=0)
         model.evaluate(dataset(model, batch_size), verbose=0)
@@ -233,9 +249,8 @@ def test_batches_of_all_sizes_share_one_trace(name, build, dataset):
 
 def test_checkpoint_is_restored_before_the_first_batch(name, build, dataset, tmp_path):
     model = build(name, weighting="uncertainty")
-    model.compile(optimizer=keras.optimizers.Adam(0.01))
+    randomize(model)
     batches = dataset(model)
-    model.fit(batches, verbose=0)
     path = tf.train.Checkpoint(model=model).write(str(tmp_path / "checkpoint"))
 
     other = build(name, weighting="uncertainty")
@@ -264,6 +279,7 @@ def test_weights_go_through_one_file(name, build, tmp_path, suffix):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("name", ["shared_bottom", pytest.param("mogenet", marks=pytest.mark.slow)])
 def test_loss_scale_is_applied_and_removed(name, build, dataset, half_precision):
     """A loss of 1e-7 trains under mixed precision as it does in full precision."""
     tasks = [Task(name=task.name, weight=1e-7) for task in TASKS]
@@ -275,7 +291,7 @@ def test_loss_scale_is_applied_and_removed(name, build, dataset, half_precision)
 
     def moved(model, optimizer):
         model.set_weights(start)
-        model.compile(optimizer=optimizer)
+        compiled(model, optimizer)
         model.fit(batches, verbose=0)
         return {
             weight.name: weight.numpy() - old
@@ -299,24 +315,24 @@ def test_loss_scale_is_applied_and_removed(name, build, dataset, half_precision)
     pairs = zip(scaled.values(), unscaled.values(), reference.items(), strict=True)
     for received, without, (key, expected) in pairs:
         largest = np.abs(expected).max()
-        np.testing.assert_allclose(received, expected, atol=0.03 * largest, err_msg=key)
-        lost += np.abs(without - expected).max() > 0.5 * largest
+        # Gradients below 1e-4 of the loss are beyond half precision at any scale.
+        np.testing.assert_allclose(received, expected, atol=0.03 * largest + 1e-4, err_msg=key)
+        lost += np.abs(without - expected).max() > 0.5 * largest + 1e-4
     # Without a scale such gradients vanish in half precision: the test can fail.
     assert lost
 
 
 def test_an_overflow_skips_the_step_and_lowers_the_scale(build, dataset, half_precision):
     model = build("mmoe")
-    model.build_weights()
-    start = model.get_weights()
+    start = [weight.numpy() for weight in model.trainable_weights]
     model.compile(
         optimizer=keras.mixed_precision.LossScaleOptimizer(
             keras.optimizers.SGD(0.1), initial_scale=2.0**40
         )
     )
     model.fit(dataset(model).take(1), verbose=0)
-    for old, weight in zip(start, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(old, weight)
+    for old, weight in zip(start, model.trainable_weights, strict=True):
+        np.testing.assert_array_equal(old, weight.numpy())
     assert float(model.optimizer.loss_scale) == 2.0**39
 
 
@@ -327,6 +343,18 @@ def test_losses_are_in_full_precision_under_a_half_policy(name, build, dataset, 
     assert all(weight.dtype == tf.float32 for weight in model.trainable_weights)
 
 
+def test_the_end_of_a_dataset_of_unknown_size_counts_for_nothing(build, dataset):
+    model = build("mmoe", l2=0.01)
+    expected = penalty(model, 0.01)
+    # Static shapes and one batch: its penalty is that of the first weights.
+    batches = dataset(model).take(2).unbatch().batch(8, drop_remainder=True)
+    assert batches.cardinality() == tf.data.UNKNOWN_CARDINALITY
+    compiled(model, keras.optimizers.SGD(10.0))
+    history = model.fit(batches, verbose=0).history
+    assert history["regularization_loss"][0] == pytest.approx(expected)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["single_task", "shared_bottom", "mmoe"])
 def test_compiles_with_xla(name, build, dataset):
     # XLA wants batches of known size.
@@ -334,9 +362,8 @@ def test_compiles_with_xla(name, build, dataset):
     histories = []
     for jit_compile in (False, True):
         model = build(name, l2=0.01)
-        model.build_weights()
         randomize(model)
-        model.compile(optimizer=keras.optimizers.SGD(0.1), jit_compile=jit_compile)
+        compiled(model, keras.optimizers.SGD(0.1), jit_compile=jit_compile)
         histories.append(model.fit(batches, epochs=2, verbose=0).history)
     for key, values in histories[0].items():
         assert histories[1][key] == pytest.approx(values, rel=1e-4), key
@@ -396,10 +423,11 @@ def test_refuses_a_task_that_cannot_name_an_output(bad):
         SharedBottom([Task(name=bad)], INPUTS)
 
 
-@pytest.mark.parametrize("good", ["click", "a/b", "watch-time", "5star", "v1.2"])
+@pytest.mark.parametrize("good", ["a/b", "watch-time", "5star"])
 def test_other_task_names_train(good):
     model = SharedBottom([Task(name=good)], INPUTS[-2:-1])
-    model.compile(optimizer="sgd")
+    model.build_weights()
+    compiled(model, "sgd")
     one = tf.ones([2])
     batch = tf.data.Dataset.from_tensors(({"price": one}, {good: one}, {good: one}))
     assert f"{good}_loss" in model.fit(batch, verbose=0).history

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 import tfmtl
 from tfmtl.cli import commands, demo
@@ -48,20 +49,21 @@ def _options(
 
 
 def main() -> None:
-    """Runs the command; an expected error ends as one line on standard error and status 1."""
+    """Runs the command; an expected error ends as one line on standard error and status 1.
+
+    The variable `TFMTL_TRACEBACK` shows where it came from.
+    """
     # TensorFlow's start-up notices would bury the progress bars and the tables.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         app()
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         if os.environ.get("TFMTL_TRACEBACK"):
             raise
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", markup=True, highlight=False)
+        line = Text.assemble(("error:", "bold red"), " ", " ".join(str(error).split()))
+        Console(stderr=True).print(line, highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from tfmtl.evaluation.run_metrics import evaluate_run, read_metrics
 from tfmtl.metrics import TaskMetrics
 from tfmtl.training import Experiment, ExperimentError, PreparedData, RunFolder, prepare_data, train
 from tfmtl.training.training_state import CheckpointError
+from tfmtl.training.yaml_document import parse_yaml, validated
 
 
 class Comparison(BaseModel):
@@ -42,7 +43,10 @@ class Comparison(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Comparison:
         for label in self.models:
-            self.experiment(label, self.seeds[0])
+            try:
+                self.experiment(label, self.seeds[0])
+            except ValueError as error:
+                raise ValueError(f"{label!r}: {error}") from error
         return self
 
     @classmethod
@@ -53,27 +57,37 @@ class Comparison(BaseModel):
             ExperimentError: If the file is absent or does not describe a comparison.
         """
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            return validated(cls, parse_yaml(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise ExperimentError(f"cannot read {path}: {error.strerror or error}") from error
-        except (yaml.YAMLError, ValueError) as error:
+        except ValueError as error:
             raise ExperimentError(f"{path}: {error}") from error
 
     def experiment(self, label: str, seed: int) -> Experiment:
-        """The experiment of one model and seed."""
+        """The experiment of one model and seed.
+
+        Raises:
+            ValueError: If base and model together do not describe an experiment.
+        """
         content = _merged(self.base, self.models[label])
-        content.setdefault("training", {})["seed"] = seed
-        return Experiment.model_validate(content)
+        content["training"] = {**(content.get("training") or {}), "seed": seed}
+        return validated(Experiment, content)
 
 
 @dataclass(frozen=True)
 class Cell:
     """Result of one model and seed.
 
-    Attributes:
+    Args:
         label: The model's label.
         seed: The seed.
         metrics: `TaskMetrics` per part (`validation`, `test`) and task.
+
+    Example:
+        >>> from tfmtl.metrics import task_metrics
+        >>> cell = Cell("MMoE", 0, {"test": {"click": task_metrics([0, 1], [0.2, 0.8])}})
+        >>> cell.metrics["test"]["click"].auc
+        1.0
     """
 
     label: str

@@ -19,13 +19,17 @@ METRICS = ("auc", "gauc", "log_loss", "ece")
 class Summary:
     """Mean and standard deviation of one metric over seeds.
 
-    Attributes:
+    Args:
         label: The model's label.
         task: The task.
         metric: The metric's name.
         mean: Mean over seeds.
         deviation: Sample standard deviation over seeds; 0 for one seed.
         seeds: Number of seeds.
+
+    Example:
+        >>> Summary("MMoE", "click", "auc", mean=0.71, deviation=0.002, seeds=3).seeds
+        3
     """
 
     label: str

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tfmtl.data.feature_encoder import FeatureEncoder
 from tfmtl.metrics import TaskMetrics
 from tfmtl.models.multi_task_model import MultiTaskModel
 from tfmtl.training import PreparedData, RunFolder, evaluate_log
@@ -23,7 +24,8 @@ def evaluate_run(
 ) -> dict[str, dict[str, TaskMetrics]]:
     """Scores held-out parts with a selected model and writes `metrics.json`.
 
-    Call it once, after training has chosen the epoch on the validation rows.
+    Call it once, after training has chosen the epoch on the validation rows. Parts that the file
+    holds already and that are not scored now are kept.
 
     Args:
         model: The selected model.
@@ -36,7 +38,8 @@ def evaluate_run(
         `TaskMetrics` per part and task.
 
     Raises:
-        ValueError: If a part is unknown.
+        ValueError: If a part is unknown, the data is not that of the run, or an earlier
+            `metrics.json` is damaged.
 
     Example:
         >>> evaluate_run(None, None, Path("run"), parts=["train"])
@@ -47,6 +50,15 @@ def evaluate_run(
     known = ("validation", "test")
     if set(parts) - set(known):
         raise ValueError(f"expected parts among {known}; received {list(parts)}")
+    run = RunFolder(Path(folder))
+    if run.encoder.exists() and (
+        FeatureEncoder.load(run.encoder).fingerprint() != data.encoder.fingerprint()
+    ):
+        raise ValueError(
+            f"the data changed since the run under {folder} was trained: evaluate it on the data "
+            "of then, or train again"
+        )
+    kept = read_metrics(run.metrics) if run.metrics.exists() else {}
     encoded = {"validation": data.validation, "test": data.test}
     metrics = {
         part: evaluate_log(model, encoded[part], bundle=data.bundle, batch_size=batch_size)
@@ -54,13 +66,12 @@ def evaluate_run(
     }
     content: dict[str, Any] = {
         "parameters": int(sum(int(w.shape.num_elements()) for w in model.trainable_weights)),
-        **{part: _plain(values) for part, values in metrics.items()},
+        **{part: _plain(values) for part, values in {**kept, **metrics}.items()},
     }
-    target = RunFolder(Path(folder)).metrics
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_suffix(".partial")
+    run.path.mkdir(parents=True, exist_ok=True)
+    aside = run.metrics.with_suffix(".partial")
     aside.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    aside.replace(target)
+    aside.replace(run.metrics)
     return metrics
 
 
@@ -88,12 +99,15 @@ def read_metrics(path: Path) -> dict[str, dict[str, TaskMetrics]]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {
+        metrics = {
             part: {task: TaskMetrics(**values) for task, values in content[part].items()}
             for part in ("validation", "test")
             if part in content
         }
-    except (json.JSONDecodeError, TypeError, AttributeError) as error:
+        if not metrics:
+            raise ValueError("no part")
+        return metrics
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a metrics file: delete it and evaluate again") from error
 
 

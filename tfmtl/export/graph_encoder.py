@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfmtl.data.feature_encoder import FeatureEncoder
-from tfmtl.export.raw_inputs import MISSING_ID, takes_text
+from tfmtl.data.vocabulary_fitting import vocabulary_owner
+from tfmtl.export.raw_inputs import MISSING_ID, MISSING_TEXT, takes_text
 from tfmtl.schema import ITEM_ID, USER_ID, Feature
 
 _SIDES: dict[Literal["user", "item"], str] = {"user": USER_ID, "item": ITEM_ID}
@@ -20,7 +21,8 @@ class GraphEncoder(tf.Module):
 
     Lookup tables, scales and statistics are attributes of this module, so that a SavedModel that
     tracks it carries them. An unknown id is encoded as 0 and finds the statistics and features of
-    an unknown entity; a missing number is filled as the schema says, or is the training mean.
+    an unknown entity; a missing number is filled as the schema says, or is the training mean, and
+    so is one that `transform: log` cannot take.
 
     Args:
         encoder: The encoder to reproduce.
@@ -123,14 +125,13 @@ class GraphEncoder(tf.Module):
     def _encode_feature(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
         if feature.kind == "numeric":
             return self._encode_number(feature, values)
-        table = self._vocabularies[feature.vocabulary or feature.name]
+        table = self._vocabularies[vocabulary_owner(self._schema, feature)]
         if not takes_text(feature):
             return table.lookup(values)
         if feature.kind == "text":
-            words = tf.strings.regex_replace(
-                tf.strings.lower(values, encoding="utf-8"), r"[^\pL\pN]+", " "
+            tokens = tf.strings.split(
+                tf.strings.regex_replace(_lower_case(values), r"[^\pL\pN]+", " ")
             )
-            tokens = tf.strings.split(words)
         else:
             tokens = tf.strings.split(values, feature.separator)
             tokens = tf.ragged.boolean_mask(tokens, tokens != "")
@@ -143,25 +144,34 @@ class GraphEncoder(tf.Module):
     def _encode_number(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
         mean, deviation = self._scales[feature.name]
         numbers = tf.cast(values, tf.float64)
-        missing = ~tf.math.is_finite(numbers)
         if feature.fill is not None:
-            numbers = tf.where(missing, tf.constant(feature.fill, tf.float64), numbers)
+            filling = tf.constant(feature.fill, tf.float64)
+            numbers = tf.where(tf.math.is_finite(numbers), numbers, filling)
         if feature.transform == "log":
             numbers = tf.math.log1p(numbers)
         scaled = (numbers - mean) / deviation
-        if feature.fill is None:
-            scaled = tf.where(missing, tf.zeros_like(scaled), scaled)
+        scaled = tf.where(tf.math.is_finite(scaled), scaled, tf.zeros_like(scaled))
         return tf.cast(scaled, tf.float32)
 
 
+def _lower_case(texts: tf.Tensor) -> tf.Tensor:
+    """Lower case of single characters, as Arrow has it.
+
+    TensorFlow alone would make two characters of a dotted capital I, and of a capital sigma another
+    letter at the end of a word.
+    """
+    for upper, lower in (
+        ("\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}", "i"),
+        ("Σ", "\N{GREEK SMALL LETTER SIGMA}"),
+    ):
+        texts = tf.strings.regex_replace(texts, upper, lower)
+    return tf.strings.lower(texts, encoding="utf-8")
+
+
 def _lookup(keys: np.ndarray) -> tf.lookup.StaticHashTable:
-    if not len(keys):
-        keys = np.array([MISSING_ID])
-        rows = np.zeros(1, np.int32)
-    else:
-        rows = np.arange(1, len(keys) + 1, dtype=np.int32)
-    dtype = tf.int64 if keys.dtype == np.int64 else tf.string
+    dtype, missing = (tf.int64, MISSING_ID) if keys.dtype == np.int64 else (tf.string, MISSING_TEXT)
+    # TensorFlow's tables have at least one entry.
     initializer = tf.lookup.KeyValueTensorInitializer(
-        tf.constant(keys.tolist(), dtype), tf.constant(rows)
+        tf.constant([missing, *keys.tolist()], dtype), tf.range(len(keys) + 1)
     )
     return tf.lookup.StaticHashTable(initializer, default_value=0)

@@ -6,18 +6,21 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import tensorflow as tf
 
 from tfmtl.data.arrow_columns import canonical, identifiers
 from tfmtl.data.feature_columns import list_values
 from tfmtl.data.feature_encoder import FeatureEncoder
 from tfmtl.data.interaction_log import InteractionLog
+from tfmtl.data.vocabulary_fitting import vocabulary_owner
 from tfmtl.schema import ITEM_ID, USER_ID, Feature
 
 Signature = Literal["serving_default", "by_id"]
 
-# No log holds this id: it stands for a missing integer.
+# No log holds these ids: they stand for missing ones. An empty string may well be a category.
 MISSING_ID = np.iinfo(np.int64).min
+MISSING_TEXT = "\0missing"
 
 
 def takes_text(feature: Feature) -> bool:
@@ -103,7 +106,7 @@ def input_specs(encoder: FeatureEncoder, signature: Signature) -> dict[str, tf.T
             specs[feature.name] = tf.TensorSpec([None], tf.string, feature.name)
         else:
             shape = [None, feature.max_length] if feature.is_list else [None]
-            dtype = id_dtype(encoder, feature.vocabulary or feature.name)
+            dtype = id_dtype(encoder, vocabulary_owner(encoder.schema, feature))
             specs[feature.name] = tf.TensorSpec(shape, dtype, feature.name)
     return specs
 
@@ -158,26 +161,49 @@ def raw_request(
     for feature in requested_features(encoder, signature):
         column = log.column(feature)
         if feature.kind == "numeric":
-            numbers = canonical(column).cast(pa.float64()).to_numpy(zero_copy_only=False)
-            request[feature.name] = numbers.astype(np.float32)
+            request[feature.name] = _numbers(encoder, log, feature)
         elif takes_text(feature):
-            request[feature.name] = _filled(canonical(column))
-        elif feature.is_list:
-            request[feature.name] = _padded(*list_values(column, feature), feature.max_length)
+            request[feature.name] = _texts(canonical(column), feature)
         else:
-            request[feature.name] = _filled(identifiers(column))
+            owner = vocabulary_owner(encoder.schema, feature)
+            missing = MISSING_ID if id_dtype(encoder, owner) == tf.int64 else MISSING_TEXT
+            if feature.is_list:
+                values, lengths = list_values(column, feature)
+                if missing == MISSING_ID:
+                    values = values.cast(pa.int64())
+                request[feature.name] = _padded(
+                    _filled(values, missing), lengths, feature.max_length, missing
+                )
+            else:
+                request[feature.name] = _filled(identifiers(column), missing)
     return request
 
 
-def _filled(values: pa.Array) -> np.ndarray:
-    missing: int | str = "" if pa.types.is_large_string(values.type) else int(MISSING_ID)
+def _numbers(encoder: FeatureEncoder, log: InteractionLog, feature: Feature) -> np.ndarray:
+    numbers = canonical(log.column(feature)).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    if feature.fill is not None and log.in_table(feature):
+        # `fill` is for entities of the table; the encoder gives the mean to those that are not.
+        mean, _ = encoder.scales[feature.name]
+        typical = np.expm1(mean) if feature.transform == "log" else mean
+        numbers = np.where(log.entity_index(feature.side) < 0, typical, numbers)
+    return numbers.astype(np.float32)
+
+
+def _texts(values: pa.Array, feature: Feature) -> np.ndarray:
+    if pa.types.is_large_list(values.type):
+        values = pc.binary_join(values.cast(pa.list_(pa.string())), feature.separator or " ")
+    return _filled(values.cast(pa.large_string()), "")
+
+
+def _filled(values: pa.Array, missing: int | str) -> np.ndarray:
+    if values.null_count == len(values):
+        # Nothing but missing values has no type of its own.
+        return np.full(len(values), missing, object if isinstance(missing, str) else np.int64)
     return values.fill_null(missing).to_numpy(zero_copy_only=False)
 
 
-def _padded(values: pa.Array, lengths: np.ndarray, width: int) -> np.ndarray:
-    flat = _filled(values)
-    padding = "" if flat.dtype == object else MISSING_ID
-    padded = np.full((len(lengths), width), padding, flat.dtype)
+def _padded(flat: np.ndarray, lengths: np.ndarray, width: int, missing: int | str) -> np.ndarray:
+    padded = np.full((len(lengths), width), missing, flat.dtype)
     rows = np.repeat(np.arange(len(lengths)), lengths)
     padded[rows, np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)] = flat
     return padded

@@ -26,6 +26,9 @@ class MultiChannelGNN(keras.layers.Layer):
     In a sampled sub-graph a node found at hop n is needed in the first L - n layers only. Nodes
     come sorted by hop and edges by target, so every layer works on a prefix of both.
 
+    XLA compiles the layer anew for every number of nodes and edges, which in sampled sub-graphs is
+    every batch: train on them without `jit_compile`.
+
     Shapes: U user nodes, I item nodes, B rows, d state width.
 
     Args:

@@ -66,7 +66,8 @@ class NodeFeatures(keras.layers.Layer):
             num_numeric=packed.numeric.shape[1],
             **kwargs,
         )
-        layer.build([None])
+        with tf.name_scope(layer.name):
+            layer.build([None])
         layer.set_weights([np.asarray(part) for part in packed])
         return layer
 

@@ -45,6 +45,16 @@ class MultiTaskModel(tfrs.Model):
 
     Raises:
         ValueError: If a task's name cannot name an output or a reported loss.
+
+    Example:
+        >>> class Constant(MultiTaskModel):
+        ...     def call(self, features, training=None):
+        ...         return {"click": tf.zeros_like(features["price"])}
+        >>> price = InputSpec("price", "numeric", side="context", vocabulary_size=0, width=1)
+        >>> model = Constant([Task(name="click")], [price])
+        >>> batch = {"price": tf.ones([2])}, {"click": tf.ones([2])}, {"click": tf.ones([2])}
+        >>> round(float(model.compute_loss(batch)), 4)  # -log(1/2)
+        0.6931
     """
 
     uses_graph = False
@@ -66,7 +76,8 @@ class MultiTaskModel(tfrs.Model):
         self.embedding = FeatureEmbedding(
             inputs, dim=embedding_dim, l2=l2_embedding, name="embedding"
         )
-        self.embedding.build(None)
+        with tf.name_scope(self.embedding.name):
+            self.embedding.build(None)
         if weighting == "uncertainty":
             self.weighting = UncertaintyWeighting(self.task_names, name="weighting")
         elif weighting == "static":
@@ -149,7 +160,10 @@ class MultiTaskModel(tfrs.Model):
     def _total_loss(self, inputs: Batch, training: bool) -> tf.Tensor:
         loss = self.compute_loss(inputs, training=training)
         terms = [tf.cast(term, tf.float32) for term in self.losses]
-        regularization = tf.add_n(terms) if terms else tf.constant(0.0)
+        # Tied to the batch: at the end of a dataset of unknown size Keras starts one more step, and
+        # of that step TensorFlow still runs what needs no data.
+        with tf.control_dependencies([loss]):
+            regularization = tf.identity(tf.add_n(terms) if terms else 0.0)
         rows = tf.cast(tf.shape(inputs[1][self.task_names[0]])[0], tf.float32)
         self._means["regularization_loss"].update_state(regularization, rows)
         self._means["total_loss"].update_state(loss + regularization, rows)

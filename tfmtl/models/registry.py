@@ -48,7 +48,9 @@ def default_hyperparameters(name: str) -> dict[str, Any]:
     return {
         parameter.name: parameter.default
         for parameter in parameters
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty
+        if parameter.kind is parameter.KEYWORD_ONLY
+        and parameter.default is not parameter.empty
+        and parameter.name != "node_inputs"
     }
 
 
@@ -59,6 +61,7 @@ def build_model(
     hyperparameters: Mapping[str, Any],
     *,
     exclude_inputs: Sequence[str] = (),
+    node_inputs: Sequence[str] | None = None,
 ) -> MultiTaskModel:
     """Builds the model called `name` for an encoded log.
 
@@ -68,13 +71,15 @@ def build_model(
         encoder: Its inputs become the model's inputs, its node features those of graph nodes.
         hyperparameters: Constructor arguments that differ from the defaults.
         exclude_inputs: Encoded inputs that the model does not embed, e.g. `user_id` where users
-            have too few rows to learn a vector for each.
+            have too few rows to learn a vector for each. Graph nodes keep them.
+        node_inputs: Encoded inputs that graph nodes start from; all those of users and items when
+            not given.
 
     Returns:
         An uncompiled model.
 
     Raises:
-        ValueError: If the model, a hyper-parameter or an excluded input is unknown, or a graph
+        ValueError: If the model, a hyper-parameter or an input is unknown, or a graph
             model meets a log without users and items.
 
     Example:
@@ -93,12 +98,10 @@ def build_model(
         raise ValueError(
             f"model {name!r} has no hyper-parameters {unknown}; expected some of {sorted(known)}"
         )
-    absent = sorted(set(exclude_inputs) - {spec.name for spec in encoder.inputs})
+    names = [spec.name for spec in encoder.inputs]
+    absent = sorted({*exclude_inputs, *(node_inputs or ())} - set(names))
     if absent:
-        raise ValueError(
-            f"cannot exclude the inputs {absent}: the encoder has "
-            f"{[spec.name for spec in encoder.inputs]}"
-        )
+        raise ValueError(f"unknown inputs {absent}: the encoder has {names}")
     inputs = [spec for spec in encoder.inputs if spec.name not in exclude_inputs]
     arguments = dict(hyperparameters)
     if model_class.uses_graph:
@@ -107,6 +110,11 @@ def build_model(
                 f"model {name!r} needs a graph, but the schema names no user and item columns; "
                 "choose a model without a graph or set user and item"
             )
+        arguments["node_inputs"] = [
+            spec
+            for spec in encoder.inputs
+            if spec.side != "context" and (node_inputs is None or spec.name in node_inputs)
+        ]
         arguments["node_features"] = {
             side: encoder.node_features(side) for side in ("user", "item")
         }

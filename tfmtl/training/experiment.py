@@ -29,6 +29,10 @@ class DatasetConfig(_Section):
     Args:
         name: A name that `tfmtl.datasets.names` lists.
         options: Options of the dataset's loader.
+
+    Example:
+        >>> DatasetConfig(name="simulator", options={"num_users": 50}).options["num_users"]
+        50
     """
 
     name: str
@@ -43,8 +47,12 @@ class GraphConfig(_Section):
         edges: `positive` keeps pairs with a positive label, `all` keeps exposures too.
         behaviors: Tasks whose positive rows are edges; all of them when not given.
         similarity: How G^U and G^I are built.
-        fan_out: Neighbours drawn per hop; its length is the number of hops.
+        fan_out: Neighbours drawn per hop; as many hops as the model has layers.
         mask_own_edges: Whether a row's own edge is dropped when the row is scored.
+
+    Example:
+        >>> GraphConfig(behaviors=["like"], fan_out=[10, 5]).fan_out
+        (10, 5)
     """
 
     include_training_rows: bool = True
@@ -61,12 +69,18 @@ class ModelConfig(_Section):
     Args:
         name: A key of `tfmtl.models.MODELS`.
         hyperparameters: Constructor arguments that differ from the defaults.
-        exclude_inputs: Encoded inputs that the model does not embed.
+        exclude_inputs: Encoded inputs that rows do not bring to the model.
+        node_inputs: Encoded inputs that graph nodes start from; all of them when not given.
+
+    Example:
+        >>> ModelConfig(name="mmoe", hyperparameters={"num_experts": 2}).name
+        'mmoe'
     """
 
     name: str
     hyperparameters: dict[str, Any] = {}
     exclude_inputs: tuple[str, ...] = ()
+    node_inputs: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
@@ -94,6 +108,10 @@ class TrainingConfig(_Section):
         patience: Epochs in a row without improvement that are put up with; one more ends training.
         evaluation_batch_size: Rows scored at one time.
         seed: Seed of weights, order of rows and sampling.
+
+    Example:
+        >>> TrainingConfig(epochs=3).monitor
+        'gauc'
     """
 
     batch_size: int = Field(1024, ge=1)
@@ -105,7 +123,7 @@ class TrainingConfig(_Section):
     monitor: Literal["auc", "gauc", "log_loss"] = "gauc"
     patience: int = Field(2, ge=0)
     evaluation_batch_size: int = Field(8192, ge=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0)
 
 
 class Experiment(_Section):
@@ -119,7 +137,8 @@ class Experiment(_Section):
         training: Optimiser, epochs, selection.
 
     Raises:
-        pydantic.ValidationError: If a field is unknown or out of range.
+        pydantic.ValidationError: If a field is unknown or out of range, or a graph model has not
+            as many layers as hops are sampled.
 
     Example:
         >>> experiment = Experiment.from_yaml(
@@ -135,6 +154,17 @@ class Experiment(_Section):
     graph: GraphConfig = GraphConfig()
     model: ModelConfig
     training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _check_hops(self) -> Experiment:
+        layers = self.resolved()["model"]["hyperparameters"].get("num_layers")
+        hops = len(self.graph.fan_out)
+        if self.uses_graph and layers != hops:
+            raise ValueError(
+                f"graph.fan_out has {hops} hops and the model {layers} layers: give num_layers and "
+                "fan_out the same length, or training would see less of the graph than scoring"
+            )
+        return self
 
     @classmethod
     def from_yaml(cls, source: str | Path, overrides: Sequence[str] = ()) -> Experiment:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tfmtl.data.encoded_log import EncodedLog
 from tfmtl.data.feature_encoder import FeatureEncoder
@@ -17,13 +18,18 @@ from tfmtl.training.experiment import Experiment
 class PreparedData:
     """A loaded dataset, its encoder fitted on the training rows, its encoded parts, its graph.
 
-    Attributes:
+    Args:
         loaded: The dataset with its split.
         encoder: Vocabularies, scalers and statistics of the training rows.
         train: Encoded training rows.
         validation: Encoded validation rows.
         test: Encoded test rows.
         bundle: The graph, or None when the model uses none.
+
+    Example:
+        >>> from dataclasses import fields
+        >>> [field.name for field in fields(PreparedData)]
+        ['loaded', 'encoder', 'train', 'validation', 'test', 'bundle']
     """
 
     loaded: LoadedDataset
@@ -47,7 +53,7 @@ def prepare_data(
     Args:
         experiment: What to load and how.
         data_dir: Folder of a local copy of the data.
-        bundle: A graph built before from the same training rows, in place of a new one.
+        bundle: A graph built before for the same experiment, in place of a new one.
         with_graph: Whether to build the graph; by default when the experiment's model uses one.
         progress: Whether to show progress bars.
 
@@ -55,7 +61,8 @@ def prepare_data(
         The prepared data.
 
     Raises:
-        BundleError: If `bundle` was built with another encoder.
+        BundleError: If `bundle` was built from other rows, with another encoder, or otherwise than
+            the experiment says.
 
     Example:
         >>> experiment = Experiment.from_yaml(
@@ -68,7 +75,7 @@ def prepare_data(
     train = loaded.split.train
     encoder = FeatureEncoder.fit(train, loaded.history, experiment.statistics)
     if bundle is not None:
-        bundle.check(encoder_fingerprint=encoder.fingerprint())
+        bundle.check(**_origin(experiment, loaded, encoder))
     elif experiment.uses_graph if with_graph is None else with_graph:
         graph = experiment.graph
         bundle = build_graph_bundle(
@@ -89,3 +96,16 @@ def prepare_data(
         test=encoder.encode(loaded.split.test),
         bundle=bundle,
     )
+
+
+def _origin(
+    experiment: Experiment, loaded: LoadedDataset, encoder: FeatureEncoder
+) -> dict[str, Any]:
+    """Entries that the manifest of the experiment's graph has."""
+    history = loaded.history
+    return {
+        "split_fingerprint": loaded.split.train.fingerprint(),
+        "history_fingerprint": None if history is None else history.fingerprint(),
+        "encoder_fingerprint": encoder.fingerprint(),
+        **experiment.graph.model_dump(mode="json", exclude={"fan_out", "mask_own_edges"}),
+    }

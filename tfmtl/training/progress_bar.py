@@ -32,9 +32,6 @@ class ProgressBar(keras.callbacks.Callback):
         super().__init__()
         self.label = label
         self._console = console or Console(stderr=True)
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Starts the epoch's bar."""
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -45,10 +42,17 @@ class ProgressBar(keras.callbacks.Callback):
             console=self._console,
             transient=True,
         )
-        self._progress.start()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Starts the epoch's bar."""
         self._bar = self._progress.add_task(
             f"{self.label}, epoch {epoch + 1}", total=self.params.get("steps"), status=""
         )
+        self._progress.start()
+
+    def close(self) -> None:
+        """Removes the bar of an epoch that did not end."""
+        self._progress.stop()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Advances the bar."""
@@ -59,6 +63,7 @@ class ProgressBar(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Replaces the bar by a summary line."""
         self._progress.stop()
+        self._progress.remove_task(self._bar)
         logs = logs or {}
         metrics = ", ".join(
             f"{name[4:]} {logs[name]:.4f}"
@@ -69,4 +74,5 @@ class ProgressBar(keras.callbacks.Callback):
             f"{self.label}: epoch {epoch + 1}, loss {logs.get('loss', 0.0):.4f}; "
             f"validation mean over tasks: {metrics}",
             highlight=False,
+            soft_wrap=True,
         )

@@ -19,7 +19,7 @@ from tfmtl.training.training_state import CheckpointError, restore_checkpoint
 class RunFolder:
     """Names of what a run writes: the resolved experiment, encoder, graph, checkpoints, metrics.
 
-    Attributes:
+    Args:
         path: The folder.
 
     Example:
@@ -50,6 +50,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def has_finished_epoch(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return tf.train.get_checkpoint_state(str(self.checkpoints / "last")) is not None
+
+    @property
     def history(self) -> Path:
         """Losses and validation metrics, one line per epoch."""
         return self.path / "history.csv"
@@ -74,11 +79,16 @@ class RunFolder:
 class TrainedRun:
     """A run read back from its folder.
 
-    Attributes:
+    Args:
         experiment: What was run.
         encoder: The encoder it was trained with.
         model: The model with the weights of its best epoch.
         bundle: Its graph, or None.
+
+    Example:
+        >>> from dataclasses import fields
+        >>> [field.name for field in fields(TrainedRun)]
+        ['experiment', 'encoder', 'model', 'bundle']
     """
 
     experiment: Experiment
@@ -111,6 +121,11 @@ def load_run(path: Path) -> TrainedRun:
             f"no run under {path}: expected the folder that tfmtl train wrote, with experiment.yaml"
         )
     experiment = Experiment.from_yaml(folder.experiment)
+    best = tf.train.get_checkpoint_state(str(folder.checkpoints / "best"))
+    if best is None:
+        raise CheckpointError(
+            f"the run under {path} has no finished epoch: train it again into the same folder"
+        )
     encoder = FeatureEncoder.load(folder.encoder)
     model = build_model(
         experiment.model.name,
@@ -118,14 +133,9 @@ def load_run(path: Path) -> TrainedRun:
         encoder,
         experiment.model.hyperparameters,
         exclude_inputs=experiment.model.exclude_inputs,
+        node_inputs=experiment.model.node_inputs,
     )
     model.build_weights()
-    state = tf.train.get_checkpoint_state(str(folder.checkpoints / "best"))
-    latest = None if state is None else state.model_checkpoint_path
-    if not latest:
-        raise CheckpointError(
-            f"the run under {path} has no finished epoch: go on with tfmtl train --resume"
-        )
-    restore_checkpoint(tf.train.Checkpoint(model=model), latest)
+    restore_checkpoint(tf.train.Checkpoint(model=model), best.model_checkpoint_path)
     bundle = GraphBundle.load(folder.graph) if model.uses_graph else None
     return TrainedRun(experiment, encoder, model, bundle)

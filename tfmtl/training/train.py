@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import tf_keras as keras
 
+from tfmtl.data.feature_encoder import FeatureEncoder
 from tfmtl.data.pipeline import training_dataset
 from tfmtl.graph import NeighborSampler
 from tfmtl.models.multi_task_model import MultiTaskModel
@@ -18,7 +20,7 @@ from tfmtl.training.experiment import Experiment, ExperimentError
 from tfmtl.training.prepared_data import PreparedData, prepare_data
 from tfmtl.training.progress_bar import ProgressBar
 from tfmtl.training.run_folder import RunFolder
-from tfmtl.training.training_state import TrainingState
+from tfmtl.training.training_state import CheckpointError, TrainingState
 from tfmtl.training.validation_metrics import ValidationMetrics
 
 
@@ -35,7 +37,7 @@ def train(
 
     Args:
         experiment: What to train.
-        folder: The run folder; refused when it holds a run already, unless `resume`.
+        folder: The run folder; refused when it holds a run with a finished epoch, unless `resume`.
         data: The prepared data, when the caller has it.
         data_dir: Folder of a local copy of the data.
         resume: Goes on after the last finished epoch of an interrupted run in `folder`.
@@ -45,8 +47,9 @@ def train(
         The model with the weights of its best validation epoch.
 
     Raises:
-        ExperimentError: If `folder` holds another run, or, with `resume`, another experiment.
-        CheckpointError: If there is nothing to resume from.
+        ExperimentError: If `folder` holds another run, with `resume` another experiment or one on
+            other data, or the experiment monitors the GAUC of a log without users.
+        CheckpointError: If there is no finished epoch to resume from, or its files are damaged.
 
     Example:
         >>> import tempfile
@@ -64,8 +67,18 @@ def train(
     keras.utils.set_random_seed(settings.seed)
     if data is None:
         data = prepare_data(experiment, data_dir=data_dir, progress=progress)
+    if settings.monitor == "gauc" and not data.loaded.log.schema.has_ids:
+        raise ExperimentError(
+            "training.monitor is 'gauc', which needs users, and the log has none: set it to 'auc' "
+            "or 'log_loss'"
+        )
     if not resume:
         data.encoder.save(run.encoder)
+    elif FeatureEncoder.load(run.encoder).fingerprint() != data.encoder.fingerprint():
+        raise ExperimentError(
+            f"the data changed since the run under {run.path} began: resume it with the data of "
+            "then, or train into another folder"
+        )
     sampler = None
     if experiment.uses_graph:
         assert data.bundle is not None
@@ -83,6 +96,7 @@ def train(
         data.encoder,
         experiment.model.hyperparameters,
         exclude_inputs=experiment.model.exclude_inputs,
+        node_inputs=experiment.model.node_inputs,
     )
     model.compile(optimizer=_optimizer(experiment))
     model.build_weights()
@@ -113,20 +127,23 @@ def train(
             keras.callbacks.LearningRateScheduler(
                 lambda epoch: settings.learning_rate * settings.learning_rate_decay**epoch
             ),
+            # Before the state: a line too many is dropped on resuming, one too few would be lost.
+            _History(run.history, epochs_done=start),
             state,
             keras.callbacks.TensorBoard(str(run.tensorboard), profile_batch=0),
-            _History(run.history, append=resume),
         ]
-        if progress:
-            callbacks.append(ProgressBar(experiment.model.name))
-        model.fit(
-            dataset,
-            epochs=settings.epochs,
-            initial_epoch=start,
-            callbacks=callbacks,
-            verbose=0,
-        )
-        plot_curves(run.history, run.curves)
+        with ExitStack() as stack:
+            if progress:
+                bar = stack.enter_context(closing(ProgressBar(experiment.model.name)))
+                callbacks.append(bar)
+            model.fit(
+                dataset,
+                epochs=settings.epochs,
+                initial_epoch=start,
+                callbacks=callbacks,
+                verbose=0,
+            )
+    plot_curves(run.history, run.curves)
     state.restore("best")
     return model
 
@@ -148,8 +165,13 @@ def _claim(run: RunFolder, experiment: Experiment, resume: bool) -> None:
                 f"the run under {run.path} is another experiment, it differs in {changed}: resume "
                 "it with its own experiment.yaml or train into another folder"
             )
+        if not run.has_finished_epoch:
+            raise CheckpointError(
+                f"the run under {run.path} was interrupted before its first epoch ended: start it "
+                "again without --resume"
+            )
         return
-    if run.experiment.exists():
+    if run.experiment.exists() and run.has_finished_epoch:
         raise ExperimentError(
             f"{run.path} already holds a run: resume it, or train into another folder"
         )
@@ -172,19 +194,23 @@ def _optimizer(experiment: Experiment) -> keras.optimizers.Optimizer:
 
 
 class _History(keras.callbacks.Callback):
-    """Appends one line per epoch, complete at any moment."""
+    """One line per epoch, in a file that is complete at any moment."""
 
-    def __init__(self, path: Path, append: bool):
+    def __init__(self, path: Path, epochs_done: int):
         super().__init__()
         self._path = path
-        self._append = append
+        self._rows: list[dict[str, Any]] = []
+        if epochs_done:
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = csv.DictReader(file)
+                self._rows = [row for row in rows if int(row["epoch"]) <= epochs_done]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        row = {"epoch": epoch + 1, **{key: float(value) for key, value in (logs or {}).items()}}
-        new = not (self._append and self._path.exists())
-        with self._path.open("w" if new else "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-        self._append = True
+        values = {key: float(value) for key, value in (logs or {}).items()}
+        self._rows.append({"epoch": epoch + 1, **values})
+        aside = self._path.with_suffix(".partial")
+        with aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(self._rows[0]))
+            writer.writeheader()
+            writer.writerows(self._rows)
+        aside.replace(self._path)

@@ -33,7 +33,7 @@ def restore_checkpoint(checkpoint: tf.train.Checkpoint, path: str) -> None:
     try:
         status = checkpoint.restore(path)
         status.assert_existing_objects_matched().expect_partial()
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
+    except (tf.errors.OpError, AssertionError, ValueError, IndexError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
             f"cannot restore {path}: {reason}; the files are damaged or of another model: "

@@ -1,0 +1,186 @@
+import pytest
+import yaml
+
+from tests.training.small_experiment import DATASET, HYPERPARAMETERS
+from tfmtl.evaluation import Comparison, compare, comparison
+from tfmtl.training import ExperimentError, RunFolder, ValidationMetrics, train
+
+BASE = yaml.safe_load(DATASET)
+SMALL = {
+    "name": "shared_bottom",
+    "hyperparameters": yaml.safe_load(HYPERPARAMETERS["shared_bottom"]),
+}
+
+
+def two_models(**changes):
+    content = {
+        "base": {**BASE, "training": {**BASE["training"], "epochs": 1}},
+        "models": {
+            "small": {"model": SMALL},
+            "fast": {"model": SMALL, "training": {"learning_rate": 0.1}},
+        },
+        "seeds": [0, 1],
+    }
+    return Comparison.model_validate({**content, **changes})
+
+
+def test_base_and_model_are_merged():
+    chosen = Comparison(
+        base={
+            "dataset": {"name": "simulator", "options": {"num_users": 20, "seed": 4}},
+            "model": {"name": "mmoe", "hyperparameters": {"num_experts": 2, "dropout": 0.1}},
+            "training": {"epochs": 2, "seed": 99},
+        },
+        models={
+            "a": {"model": {"hyperparameters": {"num_experts": 5}}},
+            "b": {"dataset": {"options": {"num_users": 30}}, "training": {"epochs": 7}},
+        },
+        seeds=[3],
+    )
+    a, b = (chosen.experiment(label, seed=3) for label in "ab")
+    assert a.model.hyperparameters == {"num_experts": 5, "dropout": 0.1}
+    assert a.dataset.options == {"num_users": 20, "seed": 4}
+    assert b.dataset.options == {"num_users": 30, "seed": 4}
+    assert [a.training.epochs, b.training.epochs] == [2, 7]
+    assert [a.training.seed, b.training.seed] == [3, 3]
+    # Merging leaves what was given alone.
+    assert chosen.base["training"] == {"epochs": 2, "seed": 99}
+
+
+def test_seeds_are_three_by_default():
+    chosen = Comparison(base=BASE, models={"a": {"model": {"name": "mmoe"}}})
+    assert chosen.seeds == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{base: {}, models: {}}", "models: Dictionary should have at least 1 item"),
+        ("{base: {}, models: {a: {}}}", "'a': dataset: Field required; model: Field required"),
+        (
+            "{base: {dataset: {name: simulator}}, models: {a: {model: {name: mmo}}}}",
+            "'a': model: unknown model 'mmo'; expected one of",
+        ),
+        (
+            "{base: {dataset: {name: x}, training:}, models: {a: {model: {name: mmoe}}}, seed: 1}",
+            r"seed: unknown field 'seed'; expected some of \['base', 'models', 'seeds'\]",
+        ),
+        ("{base: {}, models: {a: {}}, seeds: []}", "seeds: .*at least 1 item"),
+        ("{", "not YAML"),
+    ],
+)
+def test_a_file_that_is_no_comparison(content, message, tmp_path):
+    file = tmp_path / "comparison.yaml"
+    file.write_text(content)
+    with pytest.raises(ExperimentError, match=message) as caught:
+        Comparison.from_yaml(file)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_absent_file(tmp_path):
+    with pytest.raises(ExperimentError, match=r"cannot read .*x.yaml: No such file or directory"):
+        Comparison.from_yaml(tmp_path / "x.yaml")
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A finished comparison of two models and two seeds: its folder and its cells."""
+    folder = tmp_path_factory.mktemp("compared")
+    return folder, list(compare(two_models(), folder))
+
+
+def no_training(*_, **__):
+    raise AssertionError("a finished cell was trained again")
+
+
+@pytest.mark.slow
+def test_every_model_and_seed_is_a_cell(compared):
+    folder, cells = compared
+    names = [(cell.label, cell.seed) for cell in cells]
+    assert names == [("small", 0), ("small", 1), ("fast", 0), ("fast", 1)]
+    for label, seed in names:
+        run = RunFolder(folder / label / f"seed-{seed}")
+        assert run.metrics.exists()
+        assert yaml.safe_load(run.experiment.read_text())["training"]["seed"] == seed
+    values = {cell.metrics["test"]["click"].log_loss for cell in cells}
+    assert len(values) == 4
+
+
+@pytest.mark.slow
+def test_finished_cells_are_read(compared, monkeypatch):
+    folder, cells = compared
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    before = [(path, path.stat().st_mtime_ns) for path in files]
+    for name in ("train", "prepare_data", "evaluate_run"):
+        monkeypatch.setattr(comparison, name, no_training)
+    again = list(compare(two_models(), folder))
+    assert [(path, path.stat().st_mtime_ns) for path in files] == before
+    for one, other in zip(again, cells, strict=True):
+        assert (one.label, one.seed) == (other.label, other.seed)
+        assert str(one.metrics) == str(other.metrics)
+
+
+@pytest.mark.slow
+def test_results_of_another_experiment_are_refused(compared, monkeypatch):
+    monkeypatch.setattr(comparison, "train", no_training)
+    other = two_models(base={**BASE, "training": {"epochs": 2}})
+    with pytest.raises(
+        ExperimentError, match=r"small/seed-0 holds the result of another experimen"
+    ):
+        next(compare(other, compared[0]))
+
+
+@pytest.mark.slow
+def test_an_unfinished_cell_of_another_experiment_is_refused(tmp_path):
+    chosen = two_models(seeds=[0])
+    train(chosen.experiment("small", 0), tmp_path / "small" / "seed-0")
+    other = two_models(seeds=[0], base={**BASE, "training": {"epochs": 2}})
+    with pytest.raises(ExperimentError, match=r"is another experiment, it differs in \['training'"):
+        next(compare(other, tmp_path))
+
+
+@pytest.mark.slow
+def test_an_interrupted_cell_goes_on(compared, tmp_path, monkeypatch):
+    one = two_models(seeds=[0], base=BASE)
+    with monkeypatch.context() as patch:
+
+        def end(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+        patch.setattr(ValidationMetrics, "on_epoch_begin", end)
+        with pytest.raises(KeyboardInterrupt):
+            next(compare(one, tmp_path))
+    run = RunFolder(tmp_path / "small" / "seed-0")
+    assert not run.metrics.exists()
+    assert len(run.history.read_text().splitlines()) == 1 + 2
+    starts = []
+    original = ValidationMetrics.on_epoch_begin
+    monkeypatch.setattr(
+        ValidationMetrics,
+        "on_epoch_begin",
+        lambda self, epoch, logs=None: (starts.append(epoch), original(self, epoch, logs)),
+    )
+    cell = next(compare(one, tmp_path))
+    assert starts == [2]
+    assert cell.metrics["test"]["click"].rows == 70
+    assert run.metrics.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["first epoch", "checkpoint"])
+def test_a_cell_that_cannot_be_resumed_starts_again(damage, tmp_path):
+    chosen = two_models(seeds=[0])
+    run = RunFolder(tmp_path / "small" / "seed-0")
+    if damage == "checkpoint":
+        train(chosen.experiment("small", 0), run.path)
+        (file,) = (run.checkpoints / "last").glob("*.data-*")
+        file.write_bytes(b"")
+    else:
+        run.path.mkdir(parents=True)
+        run.experiment.write_text(chosen.experiment("small", 0).to_yaml())
+    cell = next(compare(chosen, tmp_path))
+    assert (cell.label, cell.seed) == ("small", 0)
+    assert len(run.history.read_text().splitlines()) == 1 + 1
+    assert run.metrics.exists()

@@ -1,0 +1,31 @@
+import pytest
+
+from tfmtl.evaluation import Cell, write_report
+
+
+def test_a_report_holds_every_metric(scored, tmp_path):
+    cells = [
+        Cell("MMoE", seed, {"test": {"click": scored(auc=auc)}})
+        for seed, auc in ((0, 0.6), (1, 0.8))
+    ]
+    path = write_report(cells, tmp_path / "deep" / "report", heading="Shop")
+    assert path == tmp_path / "deep" / "report" / "results.md"
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# Shop\n\nMean ± standard deviation over 2 seeds; ")
+    # Differences of 0.1 to the mean: sqrt(0.02 / 1).
+    assert "| MMoE | 0.7000 ± 0.1414 |" in text
+    for metric in ("auc", "gauc", "log_loss", "ece"):
+        assert f"| {metric} | click |" in text
+    assert {file.name for file in path.parent.iterdir()} == {
+        "results.md",
+        "results.csv",
+        "auc.png",
+        "gauc.png",
+    }
+    assert len((path.parent / "results.csv").read_text().splitlines()) == 1 + 4
+
+
+def test_a_report_of_nothing(tmp_path):
+    with pytest.raises(ValueError, match="at least one finished cell"):
+        write_report([], tmp_path / "report")
+    assert not (tmp_path / "report").exists()

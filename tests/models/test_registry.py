@@ -1,0 +1,85 @@
+import pyarrow as pa
+import pytest
+
+from tfmtl.data import FeatureEncoder, TrainingLog
+from tfmtl.models import MODELS, MoGENet, build_model, default_hyperparameters
+from tfmtl.schema import Feature, Schema, Task
+
+ROWS = {"user_id": [7, 7, 9], "item_id": [3, 5, 5], "tab": [1, 2, 1], "click": [1, 0, 1]}
+
+
+def encoder_and_schema(**ids):
+    schema = Schema(tasks=[Task(name="click")], features=[Feature(name="tab")], **ids)
+    return FeatureEncoder.fit(TrainingLog(pa.table(ROWS), schema)), schema
+
+
+@pytest.fixture(scope="module")
+def with_ids():
+    return encoder_and_schema()
+
+
+@pytest.fixture(scope="module")
+def without_ids():
+    return encoder_and_schema(user=None, item=None)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_builds_every_model_with_its_defaults(with_ids, name):
+    encoder, schema = with_ids
+    model = build_model(name, schema, encoder, {})
+    assert type(model) is MODELS[name]
+    assert model.task_names == ("click",)
+    model.build_weights()
+    assert [spec.name for spec in model.embedding.inputs] == ["user_id", "item_id", "tab"]
+
+
+def test_hyperparameters_reach_the_model(with_ids):
+    encoder, schema = with_ids
+    model = build_model("mogenet", schema, encoder, {"dim": 8, "channels": ["interaction"]})
+    assert isinstance(model, MoGENet)
+    assert (model.mgnn.dim, model.mgnn.channels, model.experts.num_experts) == (
+        8,
+        ("interaction",),
+        1,
+    )
+    # Users 7 and 9 and the unknown one; items 3 and 5 and the unknown one.
+    assert {side: nodes.num_nodes for side, nodes in model.node_features.items()} == {
+        "user": 3,
+        "item": 3,
+    }
+
+
+@pytest.mark.parametrize("name", ["single_task", "shared_bottom", "mmoe"])
+def test_a_log_without_ids_has_models_without_graph(without_ids, name):
+    encoder, schema = without_ids
+    build_model(name, schema, encoder, {}).build_weights()
+
+
+def test_a_graph_model_needs_ids(without_ids):
+    encoder, schema = without_ids
+    with pytest.raises(ValueError, match="'mogenet' needs a graph, but the schema names no user"):
+        build_model("mogenet", schema, encoder, {})
+
+
+def test_names_unknown_hyperparameters(with_ids):
+    encoder, schema = with_ids
+    options = {"num_experts": 2, "experts": 2, "node_features": {}}
+    with pytest.raises(
+        ValueError,
+        match=r"'mmoe' has no hyper-parameters \['experts', 'node_features'\]; .*'num_experts'",
+    ):
+        build_model("mmoe", schema, encoder, options)
+
+
+def test_names_an_unknown_model(with_ids):
+    encoder, schema = with_ids
+    with pytest.raises(ValueError, match=r"unknown model 'ple'; expected one of \['mmoe', "):
+        build_model("ple", schema, encoder, {})
+
+
+def test_defaults_leave_out_what_has_none():
+    defaults = default_hyperparameters("mogenet")
+    assert defaults["kappa"] == "product"
+    assert not {"tasks", "inputs", "node_features", "kwargs"} & set(defaults)
+    with pytest.raises(ValueError, match="unknown model 'MMoE'"):
+        default_hyperparameters("MMoE")
