@@ -1,6 +1,6 @@
 """KuaiRand-Pure: SingleTask, SharedBottom, MMoE, MoGENet and LightGBM, one table.
 
-    python benchmarks/kuairand.py --data-dir FOLDER --output runs/kuairand
+    python -m benchmarks.kuairand --data-dir FOLDER --output runs/kuairand
 
 trains every model of `benchmarks/kuairand.yaml` with every seed (a finished cell is not run
 again), LightGBM per task beside them on the same columns and history, and prints the test metrics

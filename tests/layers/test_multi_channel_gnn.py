@@ -193,6 +193,7 @@ def test_weights_have_names_of_their_own():
     assert "user_similarity_convolution/query:0" in names
 
 
+@pytest.mark.slow
 def test_as_a_layer(bundle, states):
     graph = sampled_graph(bundle, tuple(CHANNELS), 2)
     # Keras cannot write an Input of a graph's type to its own format.

@@ -84,7 +84,7 @@ def test_equation_4(build, log, kappa, tower_units):
 def test_initial_states_are_projections_of_the_features(build, node_features):
     model = build("mogenet")
     randomize(model)
-    table = model.node_embedding.get_weights()[0]
+    table = model.embedding.get_weights()[0]
     kernel, bias = model.projections["user"].get_weights()
     # Rows of the table: padding 0, users 1-12, items 13-21, ages 22-26, tags 27-32.
     age = node_features["user"]["age"]
@@ -154,6 +154,7 @@ def test_from_a_log_to_equal_answers():
         np.testing.assert_allclose(received, full[task], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_xla_gives_the_same_answers(build, dataset):
     model = build("mogenet", **ALL)
     features, _, _ = first_batch(dataset(model))
@@ -255,30 +256,12 @@ def test_share_output_vector(build, log):
     np.testing.assert_array_equal(logits["click"], logits["click_x"])
 
 
-def test_rows_and_nodes_have_embeddings_of_their_own(build, dataset):
+def test_rows_and_nodes_share_one_embedding(build, dataset):
     model = build("mogenet")
     features, _, _ = first_batch(dataset(model))
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(model.initial_states("user", features["user_id"]))
-    of_rows, of_nodes = tape.gradient(
-        loss, [layer.trainable_weights[0] for layer in (model.embedding, model.node_embedding)]
-    )
-    assert of_rows is None
-    assert of_nodes is not None
-
-
-def test_nodes_start_from_the_inputs_they_are_given(build, node_features):
-    chosen = [spec for spec in INPUTS if spec.name in ("age", "item_id")]
-    model = build("mogenet", node_inputs=chosen)
-    # One embedding of width 4 on either side.
-    assert [model.projections[side].kernel.shape[0] for side in ("user", "item")] == [4, 4]
-    # Users of one age start from one state.
-    ages = node_features["user"]["age"]
-    states = model.initial_states("user", tf.range(USERS)).numpy()
-    for age in set(ages):
-        assert len(np.unique(states[ages == age], axis=0)) == 1
-    with pytest.raises(ValueError, match=r"nodes of the sides \['item'\] have no inputs"):
-        build("mogenet", node_inputs=chosen[1:])
+    assert tape.gradient(loss, model.embedding.trainable_weights[0]) is not None
 
 
 @pytest.mark.parametrize("level", ["row", "batch"])
@@ -343,7 +326,7 @@ def test_trains_on_states_that_are_given(build, log):
     model = build("mogenet", l2=0.0, weighting="static")
     features = {**as_tensors(log.features), "states": as_tensors(random_states(model, 11))}
     unused = ["_convolution/", "_gate/kernel", "_gate/recurrent", "_gate/bias"]
-    unused += ["_projection/", "node_embedding/"]
+    unused += ["_projection/"]
     assert_gradients_reach_every_weight(model, features, unused=unused)
 
 

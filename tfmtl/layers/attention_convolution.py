@@ -17,11 +17,16 @@ Attention = Literal["dot", "additive"]
 class Edges(NamedTuple):
     """Edges of one edge set, along which messages flow from source to target.
 
-    Attributes:
+    Args:
         source: `int32 [E]`, row of the sending node.
         target: `int32 [E]`, row of the receiving node, ascending.
         behavior: `int32 [E]`, bit mask of the behaviours on the edge, or None.
         weight: `float32 [E]`, positive similarity, or None.
+
+    Example:
+        >>> store = CSR.from_edges(np.array([2, 0]), np.array([1, 3]), num_rows=3, num_columns=4)
+        >>> Edges.from_csr(store).target.tolist()
+        [0, 2]
     """
 
     source: Any

@@ -40,8 +40,6 @@ class FeatureEmbedding(keras.layers.Layer):
     Args:
         inputs: What the encoder emits, as `InputSpec`s or their dicts.
         dim: Embedding width d.
-        initial_deviation: Standard deviation of the initial embeddings; 1 / (2 sqrt(d)) when not
-            given.
         l2: Penalty on the squared embeddings of the batch, averaged over its rows.
         **kwargs: Passed to `keras.layers.Layer`.
 
@@ -64,7 +62,6 @@ class FeatureEmbedding(keras.layers.Layer):
         inputs: Sequence[InputSpec | Mapping[str, Any]],
         *,
         dim: int = 16,
-        initial_deviation: float | None = None,
         l2: float = 0.0,
         **kwargs: Any,
     ):
@@ -77,9 +74,6 @@ class FeatureEmbedding(keras.layers.Layer):
         if dim < 1:
             raise ValueError(f"expected a positive dim; received {dim}")
         self.dim = int(dim)
-        self.initial_deviation = (
-            dim**-0.5 / 2 if initial_deviation is None else float(initial_deviation)
-        )
         self.l2 = float(l2)
         self._offsets: dict[str, int] = {}
         rows = 1
@@ -104,7 +98,7 @@ class FeatureEmbedding(keras.layers.Layer):
         self._table = self.add_weight(
             name="table",
             shape=(self.num_rows, self.dim),
-            initializer=keras.initializers.RandomNormal(stddev=self.initial_deviation),
+            initializer=keras.initializers.RandomNormal(stddev=self.dim**-0.5 / 2),
         )
         super().build(None)
 
@@ -195,6 +189,5 @@ class FeatureEmbedding(keras.layers.Layer):
             **super().get_config(),
             "inputs": [asdict(spec) for spec in self.inputs],
             "dim": self.dim,
-            "initial_deviation": self.initial_deviation,
             "l2": self.l2,
         }

@@ -14,7 +14,7 @@ from tfmtl.graph.topology import CHANNELS
 from tfmtl.layers.attention_convolution import Attention, Edges
 from tfmtl.layers.depth_gate import Depth
 from tfmtl.layers.experts import Experts
-from tfmtl.layers.feature_embedding import FeatureEmbedding, PackedFeatures
+from tfmtl.layers.feature_embedding import PackedFeatures
 from tfmtl.layers.gate import Gate
 from tfmtl.layers.multi_channel_gnn import MultiChannelGNN
 from tfmtl.layers.node_features import NodeFeatures
@@ -46,9 +46,6 @@ class MoGENet(MultiTaskModel):
         inputs: What the encoder emits.
         node_features: Encoded features of all nodes, `{"user": {name: [N_users, ...]}, "item":
             ...}`, as `FeatureEncoder.node_features` returns them.
-        node_inputs: Which inputs a node's initial state is made of, for both sides; by default the
-            user and item inputs among `inputs`. Nodes have embeddings of their own, because those
-            of the rows serve experts and gates.
         embedding_dim: Width of feature embeddings.
         dim: Width d of the graph states.
         channels: Channels of the MGNN; N, the number of experts, is the number of user channels
@@ -105,7 +102,6 @@ class MoGENet(MultiTaskModel):
         inputs: Sequence[InputSpec],
         *,
         node_features: Mapping[str, Mapping[str, np.ndarray]],
-        node_inputs: Sequence[InputSpec] | None = None,
         embedding_dim: int = 16,
         dim: int = 64,
         channels: Sequence[str] = tuple(CHANNELS),
@@ -153,15 +149,7 @@ class MoGENet(MultiTaskModel):
                 "expected channels that reach both users and items; "
                 f"received {list(channels)}: add 'interaction'"
             )
-        self.node_embedding = FeatureEmbedding(
-            inputs if node_inputs is None else node_inputs,
-            dim=embedding_dim,
-            initial_deviation=1.0,
-            name="node_embedding",
-        )
-        with tf.name_scope(self.node_embedding.name):
-            self.node_embedding.build(None)
-        featureless = [side for side in GRAPH_SIDES if not self.node_embedding.width(side)]
+        featureless = [side for side in GRAPH_SIDES if not self.embedding.width(side)]
         if featureless:
             raise ValueError(
                 f"nodes of the sides {featureless} have no inputs to start from: keep their ids "
@@ -171,7 +159,7 @@ class MoGENet(MultiTaskModel):
         self.cooperative_level: Cooperation = cooperative_level
         self.node_features = {
             side: NodeFeatures.from_columns(
-                self.node_embedding, side, node_features[side], name=f"{side}_node_features"
+                self.embedding, side, node_features[side], name=f"{side}_node_features"
             )
             for side in GRAPH_SIDES
         }
@@ -214,7 +202,7 @@ class MoGENet(MultiTaskModel):
     def initial_states(self, side: Literal["user", "item"], ids: tf.Tensor) -> tf.Tensor:
         """p_u or q_i, `float [N, d]`, of nodes `ids` `int32 [N]`."""
         packed: PackedFeatures = self.node_features[side](ids)
-        return self.projections[side](self.node_embedding.embed(packed, side))
+        return self.projections[side](self.embedding.embed(packed, side))
 
     def compute_node_states(
         self, edge_sets: Mapping[str, Edges], *, block_nodes: int = 2**15

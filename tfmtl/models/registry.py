@@ -48,9 +48,7 @@ def default_hyperparameters(name: str) -> dict[str, Any]:
     return {
         parameter.name: parameter.default
         for parameter in parameters
-        if parameter.kind is parameter.KEYWORD_ONLY
-        and parameter.default is not parameter.empty
-        and parameter.name != "node_inputs"
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty
     }
 
 
@@ -61,7 +59,6 @@ def build_model(
     hyperparameters: Mapping[str, Any],
     *,
     exclude_inputs: Sequence[str] = (),
-    node_inputs: Sequence[str] | None = None,
 ) -> MultiTaskModel:
     """Builds the model called `name` for an encoded log.
 
@@ -71,9 +68,7 @@ def build_model(
         encoder: Its inputs become the model's inputs, its node features those of graph nodes.
         hyperparameters: Constructor arguments that differ from the defaults.
         exclude_inputs: Encoded inputs that the model does not embed, e.g. `user_id` where users
-            have too few rows to learn a vector for each. Graph nodes keep them.
-        node_inputs: Encoded inputs that graph nodes start from; all those of users and items when
-            not given.
+            have too few rows to learn a vector for each.
 
     Returns:
         An uncompiled model.
@@ -99,7 +94,7 @@ def build_model(
             f"model {name!r} has no hyper-parameters {unknown}; expected some of {sorted(known)}"
         )
     names = [spec.name for spec in encoder.inputs]
-    absent = sorted({*exclude_inputs, *(node_inputs or ())} - set(names))
+    absent = sorted(set(exclude_inputs) - set(names))
     if absent:
         raise ValueError(f"unknown inputs {absent}: the encoder has {names}")
     inputs = [spec for spec in encoder.inputs if spec.name not in exclude_inputs]
@@ -110,11 +105,6 @@ def build_model(
                 f"model {name!r} needs a graph, but the schema names no user and item columns; "
                 "choose a model without a graph or set user and item"
             )
-        arguments["node_inputs"] = [
-            spec
-            for spec in encoder.inputs
-            if spec.side != "context" and (node_inputs is None or spec.name in node_inputs)
-        ]
         arguments["node_features"] = {
             side: encoder.node_features(side) for side in ("user", "item")
         }

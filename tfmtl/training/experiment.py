@@ -69,8 +69,7 @@ class ModelConfig(_Section):
     Args:
         name: A key of `tfmtl.models.MODELS`.
         hyperparameters: Constructor arguments that differ from the defaults.
-        exclude_inputs: Encoded inputs that rows do not bring to the model.
-        node_inputs: Encoded inputs that graph nodes start from; all of them when not given.
+        exclude_inputs: Encoded inputs that the model does not embed.
 
     Example:
         >>> ModelConfig(name="mmoe", hyperparameters={"num_experts": 2}).name
@@ -80,7 +79,6 @@ class ModelConfig(_Section):
     name: str
     hyperparameters: dict[str, Any] = {}
     exclude_inputs: tuple[str, ...] = ()
-    node_inputs: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:

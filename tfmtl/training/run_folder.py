@@ -133,7 +133,6 @@ def load_run(path: Path) -> TrainedRun:
         encoder,
         experiment.model.hyperparameters,
         exclude_inputs=experiment.model.exclude_inputs,
-        node_inputs=experiment.model.node_inputs,
     )
     model.build_weights()
     restore_checkpoint(tf.train.Checkpoint(model=model), best.model_checkpoint_path)

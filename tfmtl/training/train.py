@@ -96,7 +96,6 @@ def train(
         data.encoder,
         experiment.model.hyperparameters,
         exclude_inputs=experiment.model.exclude_inputs,
-        node_inputs=experiment.model.node_inputs,
     )
     model.compile(optimizer=_optimizer(experiment))
     model.build_weights()
