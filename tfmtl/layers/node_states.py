@@ -40,10 +40,14 @@ class NodeStates(tf.Module):
                     "expected tables [N, d] keyed '<channel>/user' or '<channel>/item'; "
                     f"received {key!r} of shape {np.shape(table)}"
                 )
-        self.tables = {
-            key: tf.Variable(table, trainable=False, dtype=tf.float32, name=key.replace("/", "_"))
-            for key, table in tables.items()
-        }
+        # An input pipeline looks states up on the host, and cannot read a GPU's variables.
+        with tf.device("cpu"):
+            self.tables = {
+                key: tf.Variable(
+                    table, trainable=False, dtype=tf.float32, name=key.replace("/", "_")
+                )
+                for key, table in tables.items()
+            }
 
     def __call__(self, features: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `features` with `"states"`: key to `float32 [B, d]`."""

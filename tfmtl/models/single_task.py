@@ -18,7 +18,7 @@ class SingleTask(MultiTaskModel):
     """o^k = MLP^k(x^k), each task with embeddings of its own.
 
     The tasks are trained side by side in one `fit`; no weight is shared, so each result is that of
-    a model trained on its task alone.
+    a model trained on its task alone, unless a bound on the global gradient norm couples them.
 
     Args:
         tasks: The schema's tasks.
