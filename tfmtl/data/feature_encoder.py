@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from tfmtl.data.array_store import content_digest, read_arrays, write_arrays
 from tfmtl.data.arrow_columns import to_ids
 from tfmtl.data.causal_statistics import CausalStatistics
 from tfmtl.data.encoded_log import EncodedLog
+from tfmtl.data.entity_columns import fill_column, rows_of_vocabulary
 from tfmtl.data.entity_table import EntityTable
 from tfmtl.data.feature_columns import (
     categorical_ids,
@@ -385,7 +385,7 @@ class FeatureEncoder:
             width = (feature.width,) if feature.is_list else ()
             kind = np.float32 if feature.kind == "numeric" else np.int32
             column = np.zeros((keys.size - 1, *width), kind)
-            _fill_column(column, keys, logs, side, feature, self._encode_column)
+            fill_column(column, keys, logs, side, feature, self._encode_column)
             columns[feature.name] = column
         rows = {}
         for entity, vocabulary in self._statistics_vocabularies().items():
@@ -393,8 +393,8 @@ class FeatureEncoder:
                 rows[entity] = vocabulary.encode(keys.values)
             elif (own := find_feature(self.schema, entity)) is not None and own.side == side:
                 rows[entity] = np.zeros(keys.size - 1, np.int32)
-                encode = partial(_statistics_rows, vocabulary=vocabulary)
-                _fill_column(rows[entity], keys, logs, side, own, encode)
+                encode = partial(rows_of_vocabulary, vocabulary=vocabulary)
+                fill_column(rows[entity], keys, logs, side, own, encode)
         return EntityTable(
             keys.values,
             {n: _with_unknown(c) for n, c in columns.items()},
@@ -403,41 +403,6 @@ class FeatureEncoder:
 
     def _statistics_vocabularies(self) -> dict[str, Vocabulary]:
         return {} if self.statistics is None else self.statistics.vocabularies
-
-
-def _statistics_rows(
-    column: pa.ChunkedArray, feature: Feature, place: str, vocabulary: Vocabulary
-) -> np.ndarray:
-    del place
-    return categorical_ids(column, feature, vocabulary)
-
-
-def _fill_column(
-    target: np.ndarray,
-    keys: Vocabulary,
-    logs: tuple[TrainingLog, ...],
-    side: Literal["user", "item"],
-    feature: Feature,
-    encode: Callable[[pa.ChunkedArray, Feature, str], np.ndarray],
-) -> None:
-    """Writes the feature of each entity of `keys` to its row of `target`."""
-    table, table_keys = logs[0].table(side), logs[0].entity_keys(side)
-    if table is not None and logs[0].in_table(feature):
-        target[keys.encode(table_keys) - 1] = encode(table[feature.source], feature, f"{side}s")
-        return
-    # History first, so that training rows have the last word.
-    for log in reversed(logs):
-        own = find_feature(log.schema, feature.name)
-        if own is None:
-            continue
-        entities = keys.encode(log.entity_ids(side)) - 1
-        times = log.times
-        order = np.arange(len(log)) if times is None else np.argsort(times, kind="stable")
-        latest = np.full(len(target), -1)
-        latest[entities[order]] = order
-        seen = np.flatnonzero(latest >= 0)
-        values = log.column(own).take(pa.array(latest[seen]))
-        target[seen] = encode(values, own, "the log")
 
 
 def _with_unknown(encoded: np.ndarray) -> np.ndarray:
