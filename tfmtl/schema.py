@@ -110,7 +110,11 @@ class Feature(_Frozen):
 
 
 class Positive(_Frozen):
-    """What makes a label positive: `value operator threshold`, e.g. `rating >= 4`.
+    """What makes a label positive: a comparison with a value, e.g. `rating >= 4`.
+
+    Args:
+        operator: One of `==`, `!=`, `>`, `>=`, `<`, `<=`.
+        value: Right-hand side of the comparison.
 
     Example:
         >>> Positive(operator=">=", value=4)(np.array([3.0, 4.0]))

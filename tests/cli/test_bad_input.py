@@ -32,6 +32,7 @@ def experiment(folder, model="shared_bottom"):
             },
         },
         "model": {"name": model, "hyperparameters": yaml.safe_load(HYPERPARAMETERS[model])},
+        "graph": {"fan_out": [4]},
         "training": {"epochs": 1},
     }
     path = folder / "experiment.yaml"

@@ -93,6 +93,12 @@ def fetch(name: str, data_dir: str | Path | None = None, progress: bool = False)
 
     Raises:
         DatasetError: If there is nothing to fetch under this name, or the data cannot be had.
+
+    Example:
+        >>> fetch("simulator")
+        Traceback (most recent call last):
+        ...
+        tfmtl.datasets.dataset_error.DatasetError: nothing to fetch for 'simulator'; ...
     """
     fetcher = _FETCHERS.get(name)
     if fetcher is None:

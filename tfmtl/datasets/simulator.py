@@ -318,6 +318,10 @@ def simulate_log(
 
     Raises:
         DatasetError: If an argument is out of range.
+
+    Example:
+        >>> len(simulate_log(num_users=20, num_items=10, num_rows=100).split.test)
+        10
     """
     if not (validation > 0 and test > 0 and validation + test < 1):
         raise DatasetError(
