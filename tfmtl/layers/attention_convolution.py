@@ -123,27 +123,40 @@ class AttentionConvolution(keras.layers.Layer):
             )
         super().build(input_shape)
 
-    def _project(
+    def _factors(
         self, target_states: tf.Tensor, source_states: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        query = tf.matmul(target_states, tf.cast(self._query, target_states.dtype))
-        key = tf.matmul(source_states, tf.cast(self._key, source_states.dtype))
-        return query, key
+        """What a score is made from: a part of the targets `[T, d]` and of the sources `[S, d]`.
 
-    def _scores(self, query: tf.Tensor, key: tf.Tensor, edges: Edges) -> tf.Tensor:
-        """Unnormalised attention `float32 [E]` from projected states `[T, d]` and `[S, d]`."""
-        edge_query = tf.gather(query, edges.target)
-        edge_key = tf.gather(key, edges.source)
-        if self.num_behaviors:
-            behavior_key = tf.matmul(
-                tf.cast(self._behavior, key.dtype), tf.cast(self._key, key.dtype)
-            )
-            edge_key += tf.gather(behavior_key, edges.behavior)
+        (W_q h_u).(W_k h_j) is (W_k^T W_q h_u).h_j: with both matrices on the targets' side, `dot`
+        reads a neighbour's state once, for its score and for its message.
+        """
+        query = tf.matmul(target_states, tf.cast(self._query, target_states.dtype))
+        key = tf.cast(self._key, source_states.dtype)
         if self.attention == "dot":
-            scores = tf.reduce_sum(edge_query * edge_key, axis=-1)
-            scores = tf.cast(scores, tf.float32) * float(int(query.shape[-1]) ** -0.5)
+            scale = int(query.shape[-1]) ** -0.5
+            return tf.matmul(query, key, transpose_b=True) * scale, source_states
+        return query, tf.matmul(source_states, key)
+
+    def _scores(
+        self, target_part: tf.Tensor, edge_source_part: tf.Tensor, edges: Edges
+    ) -> tf.Tensor:
+        """Unnormalised attention `float32 [E]` from the targets' part and every edge's source's."""
+        edge_target_part = tf.gather(target_part, edges.target)
+        if self.attention == "dot":
+            scores = tf.reduce_sum(edge_target_part * edge_source_part, axis=-1)
+            if self.num_behaviors:
+                behavior = tf.cast(self._behavior, target_part.dtype)
+                of_behavior = tf.matmul(target_part, behavior, transpose_b=True)
+                place = edges.target * self.num_behaviors + edges.behavior
+                scores += tf.gather(tf.reshape(of_behavior, [-1]), place)
+            scores = tf.cast(scores, tf.float32)
         else:
-            hidden = tf.cast(tf.tanh(edge_query + edge_key), tf.float32)
+            if self.num_behaviors:
+                behavior = tf.matmul(self._behavior, self._key)
+                behavior = tf.cast(behavior, edge_source_part.dtype)
+                edge_source_part += tf.gather(behavior, edges.behavior)
+            hidden = tf.cast(tf.tanh(edge_target_part + edge_source_part), tf.float32)
             scores = tf.linalg.matvec(hidden, self._score)
         if self.use_edge_weight and edges.weight is not None:
             scores += tf.math.log(tf.cast(edges.weight, tf.float32))
@@ -159,16 +172,22 @@ class AttentionConvolution(keras.layers.Layer):
         # Keras casts the first argument alone to the layer's dtype.
         source_states = tf.cast(source_states, target_states.dtype)
         targets = tf.shape(target_states)[0]
-        query, key = self._project(target_states, source_states)
-        scores = self._scores(query, key, edges)
+        target_part, source_part = self._factors(target_states, source_states)
+        edge_source_part = tf.gather(source_part, edges.source)
+        scores = self._scores(target_part, edge_source_part, edges)
         # The largest score only steadies the exponential: its gradient cancels.
         largest = tf.math.unsorted_segment_max(tf.stop_gradient(scores), edges.target, targets)
         exponential = tf.exp(scores - tf.gather(largest, edges.target))
         total = tf.math.unsorted_segment_sum(exponential, edges.target, targets)
         weights = exponential / tf.gather(total, edges.target)
         weights = tf.cast(weights, source_states.dtype)
+        edge_states = (
+            edge_source_part
+            if source_part is source_states
+            else tf.gather(source_states, edges.source)
+        )
         neighborhood = tf.math.unsorted_segment_sum(
-            weights[:, tf.newaxis] * tf.gather(source_states, edges.source), edges.target, targets
+            weights[:, tf.newaxis] * edge_states, edges.target, targets
         )
         if self.num_behaviors:
             share = tf.math.unsorted_segment_sum(
@@ -203,7 +222,7 @@ class AttentionConvolution(keras.layers.Layer):
             `float32 [T, d]`, equal to `call` on the same edges.
         """
         num_targets, num_edges = len(target_states), len(edges.target)
-        query, key = self._project(
+        target_part, source_part = self._factors(
             tf.convert_to_tensor(target_states), tf.convert_to_tensor(source_states)
         )
         weights = np.empty(num_edges, np.float32)
@@ -211,7 +230,9 @@ class AttentionConvolution(keras.layers.Layer):
             block = Edges(
                 *(None if part is None else part[start : start + block_edges] for part in edges)
             )
-            weights[start : start + block_edges] = self._scores(query, key, block).numpy()
+            edge_source_part = tf.gather(source_part, block.source)
+            scores = self._scores(target_part, edge_source_part, block)
+            weights[start : start + block_edges] = scores.numpy()
         if num_edges:
             target = np.asarray(edges.target)
             first = np.flatnonzero(np.r_[True, target[1:] != target[:-1]])

@@ -22,6 +22,9 @@ class PairwiseInteraction(keras.layers.Layer):
     Args:
         kappa: `product` (element-wise), `concat`, `add`, or `mlp` (`[a || b]` through one
             LeakyReLU layer of width d, shared by the pairs).
+        normalize: Scales every state to a root mean square of 1 first. States that left a depth
+            gate are small, and so are products of them: the experts beside Z drown them while
+            the weights behind are still small.
         l2: Penalty on the squared kernel of `mlp`.
         **kwargs: Passed to `keras.layers.Layer`.
 
@@ -31,6 +34,9 @@ class PairwiseInteraction(keras.layers.Layer):
     References:
         MoGENet equation 3 and Table 4.
 
+    Deviations:
+        `normalize` is an addition.
+
     Example:
         >>> import tensorflow as tf
         >>> user, item = tf.constant([[1.0, 2.0]]), tf.constant([[3.0, 5.0]])
@@ -38,11 +44,19 @@ class PairwiseInteraction(keras.layers.Layer):
         [[[3.0, 10.0], [-3.0, -10.0]]]
     """
 
-    def __init__(self, *, kappa: Kappa = "product", l2: float = 0.0, **kwargs: Any):
+    def __init__(
+        self,
+        *,
+        kappa: Kappa = "product",
+        normalize: bool = False,
+        l2: float = 0.0,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         if kappa not in ("product", "concat", "add", "mlp"):
             raise ValueError(f"expected kappa product, concat, add or mlp; received {kappa!r}")
         self.kappa = kappa
+        self.normalize = bool(normalize)
         self.l2 = float(l2)
 
     def build(self, input_shape: Any) -> None:
@@ -63,6 +77,8 @@ class PairwiseInteraction(keras.layers.Layer):
         item = tf.tile(tf.stack(list(item_states), axis=1), [1, len(user_states), 1])
         # Keras casts the first argument alone to the layer's dtype.
         item = tf.cast(item, user.dtype)
+        if self.normalize:
+            user, item = _unit_scale(user), _unit_scale(item)
         if self.kappa == "product":
             outputs = user * item
         elif self.kappa == "add":
@@ -75,4 +91,16 @@ class PairwiseInteraction(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "kappa": self.kappa, "l2": self.l2}
+        return {
+            **super().get_config(),
+            "kappa": self.kappa,
+            "normalize": self.normalize,
+            "l2": self.l2,
+        }
+
+
+def _unit_scale(states: tf.Tensor) -> tf.Tensor:
+    """States `[..., d]` of root mean square 1; a state of zeros stays so."""
+    # Squares of small half-precision numbers would vanish.
+    squares = tf.reduce_mean(tf.square(tf.cast(states, tf.float32)), axis=-1, keepdims=True)
+    return states * tf.cast(tf.math.rsqrt(squares + 1e-6), states.dtype)

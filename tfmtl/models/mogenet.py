@@ -56,6 +56,7 @@ class MoGENet(MultiTaskModel):
         edge_behaviors: Whether attention sees which behaviours an interaction edge stands for.
         use_edge_weight: Whether attention sees the similarity of G^U and G^I.
         kappa: `product`, `concat`, `add` or `mlp`.
+        normalize_states: Whether states have a root mean square of 1 before kappa.
         expert_units: Widths of an expert f^n.
         gate_units: Hidden widths of a gate.
         tower_units: Hidden widths between the mixture and v_k; none in the paper.
@@ -77,8 +78,8 @@ class MoGENet(MultiTaskModel):
     Deviations:
         One v_k per task by default: a shared v lets tasks differ through their gates only. Gates
         have hidden layers [16, 16], as the implementation section says. Losses are batch means,
-        s_k is bounded, and lambda spares embeddings and s. `edge_behaviors`, `use_edge_weight` and
-        `tower_units` are additions.
+        s_k is bounded, and lambda spares embeddings and s. `edge_behaviors`, `use_edge_weight`,
+        `normalize_states` and `tower_units` are additions.
 
     Example:
         >>> import numpy as np, tensorflow as tf
@@ -111,6 +112,7 @@ class MoGENet(MultiTaskModel):
         edge_behaviors: bool = False,
         use_edge_weight: bool = False,
         kappa: Kappa = "product",
+        normalize_states: bool = False,
         expert_units: Sequence[int] = (32, 32),
         gate_units: Sequence[int] = (16, 16),
         tower_units: Sequence[int] = (),
@@ -172,7 +174,9 @@ class MoGENet(MultiTaskModel):
             for side in GRAPH_SIDES
         }
         num_experts = len(self.user_states) * len(self.item_states)
-        self.interaction = PairwiseInteraction(kappa=kappa, l2=l2, name="interaction")
+        self.interaction = PairwiseInteraction(
+            kappa=kappa, normalize=normalize_states, l2=l2, name="interaction"
+        )
         self.experts = Experts(num_experts, expert_units, dropout=dropout, l2=l2, name="experts")
         self.gates = {
             name: Gate(num_experts, units=gate_units, l2=l2, name=f"{name}_gate")
