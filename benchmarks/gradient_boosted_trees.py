@@ -123,12 +123,14 @@ def boosted_trees(data: PreparedData, seed: int, label: str = "LightGBM per task
             for part, column in values.items():
                 columns[part].append(column.reshape(len(column), -1))
         matrices = {part: np.concatenate(own, axis=1) for part, own in columns.items()}
-        datasets = {
-            part: lightgbm.Dataset(
-                matrices[part], parts[part].labels[task], weight=parts[part].weights[task]
+        datasets = {}
+        for part in ("train", "validation"):
+            defined = parts[part].weights[task] > 0
+            datasets[part] = lightgbm.Dataset(
+                matrices[part][defined],
+                parts[part].labels[task][defined],
+                weight=parts[part].weights[task][defined],
             )
-            for part in ("train", "validation")
-        }
         booster = lightgbm.train(
             {**PARAMETERS, "seed": seed},
             datasets["train"],

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tests.training.small_experiment import experiment
+from tfmtl.datasets import DatasetError
 from tfmtl.graph import BundleError, GraphBundle
 from tfmtl.training import prepare_data
 
@@ -49,3 +50,8 @@ def test_a_saved_graph_takes_the_place_of_a_new_one(graph_data, tmp_path):
 def test_a_graph_that_was_made_otherwise_is_refused(override, entry, graph_data):
     with pytest.raises(BundleError, match=f"the graph was built with {entry}.*build the graph aga"):
         prepare_data(experiment("mogenet", override), bundle=graph_data.bundle)
+
+
+def test_training_on_a_history_needs_one():
+    with pytest.raises(DatasetError, match="'simulator' has no history to train on"):
+        prepare_data(experiment("mmoe", "dataset.train_on_history=true"))

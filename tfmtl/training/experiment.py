@@ -29,6 +29,8 @@ class DatasetConfig(_Section):
     Args:
         name: A name that `tfmtl.datasets.names` lists.
         options: Options of the dataset's loader.
+        train_on_history: Whether rows older than the log, which datasets may bring for graphs and
+            counts, are training rows too, for the tasks that they define.
 
     Example:
         >>> DatasetConfig(name="simulator", options={"num_users": 50}).options["num_users"]
@@ -37,6 +39,7 @@ class DatasetConfig(_Section):
 
     name: str
     options: dict[str, Any] = {}
+    train_on_history: bool = False
 
 
 class GraphConfig(_Section):

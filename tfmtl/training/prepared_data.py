@@ -61,6 +61,7 @@ def prepare_data(
         The prepared data.
 
     Raises:
+        DatasetError: If the experiment trains on a history that the dataset does not have.
         BundleError: If `bundle` was built from other rows, with another encoder, or otherwise than
             the experiment says.
 
@@ -72,6 +73,8 @@ def prepare_data(
         True
     """
     loaded = load(experiment.dataset.name, data_dir=data_dir, **experiment.dataset.options)
+    if experiment.dataset.train_on_history:
+        loaded = loaded.with_history_in_training()
     train = loaded.split.train
     encoder = FeatureEncoder.fit(train, loaded.history, experiment.statistics)
     if bundle is not None:
