@@ -68,5 +68,5 @@ def test_nothing_else_changes(dataset):
 
 
 def test_without_a_history_there_is_nothing_to_join(dataset):
-    with pytest.raises(DatasetError, match="'small' has no history to train on: leave dataset.tr"):
+    with pytest.raises(DatasetError, match="'small' has no history to train on"):
         dataclasses.replace(dataset, history=None).with_history_in_training()
