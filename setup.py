@@ -13,6 +13,8 @@ SERVING = [
     "httpx>=0.27",
     "grpcio>=1.60",
 ]
+# Beam reads and writes TFRecords with a checksum library that it does not ask for itself.
+BEAM = ["apache-beam>=2.60", "google-crc32c>=1.5"]
 TFX = ["tfx>=1.21,<1.22"]
 DEV = [
     "lightgbm>=4.3",
@@ -36,6 +38,7 @@ setup(
     packages=[
         *find_packages(include=["tfmtl", "tfmtl.*"]),
         "tfmtl.pipelines",
+        "tfmtl.pipelines.beam",
         "tfmtl.serving",
     ],
     package_dir={"tfmtl.pipelines": "pipelines", "tfmtl.serving": "serving"},
@@ -56,7 +59,12 @@ setup(
         "tensorboard>=2.19",
         "typer>=0.12",
     ],
-    extras_require={"serving": SERVING, "tfx": TFX, "dev": [*SERVING, *DEV]},
+    extras_require={
+        "serving": SERVING,
+        "beam": BEAM,
+        "tfx": TFX,
+        "dev": [*SERVING, *BEAM, *DEV],
+    },
     entry_points={"console_scripts": ["tfmtl=tfmtl.cli.main:main"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

@@ -7,7 +7,7 @@ import pytest
 from tests.rooms import RANKS
 
 ROOT = Path(__file__).parents[1]
-FORBIDDEN = {"keras", "grpc", "tensorflow_serving", "tfx", "fastapi", "uvicorn"}
+FORBIDDEN = {"apache_beam", "keras", "grpc", "tensorflow_serving", "tfx", "fastapi", "uvicorn"}
 VAGUE = re.compile(r"(utils?|helpers?|managers?|misc|common)")
 # Folders outside the package that are installed as rooms of it.
 ADJACENT = ("serving", "pipelines")

@@ -125,3 +125,23 @@ def test_one_user_one_item():
 def test_bad_arguments(argument, message):
     with pytest.raises(DatasetError, match=message):
         simulate_log(**argument)
+
+
+def test_blocks_are_exposures_of_the_same_shop():
+    shop = BehaviorSimulator(num_users=40, num_items=30, num_rows=20_000)
+    blocks = list(shop.blocks(block_rows=6_000))
+    assert [len(users) for users, _, _ in blocks] == [6_000, 6_000, 6_000, 2_000]
+    users, items, bits = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    assert [users.dtype, items.dtype, bits.dtype] == [np.int32, np.int32, np.uint8]
+    log = shop.log()
+    for ids, expected, size in ((users, log.user_ids, 40), (items, log.item_ids, 30)):
+        shares = np.bincount(ids, minlength=size + 1) / 20_000
+        expected_shares = np.bincount(expected, minlength=size + 1) / 20_000
+        assert shares[0] == 0
+        np.testing.assert_allclose(shares, expected_shares, atol=0.02)
+    # A like needs a click and a purchase a like: 0, 1, 3 or 7.
+    assert set(np.unique(bits)) == {0, 1, 3, 7}
+    np.testing.assert_allclose((bits & 1).mean(), log.labels("click").mean(), atol=0.02)
+    again = next(shop.blocks(block_rows=6_000))
+    np.testing.assert_array_equal(again[1], blocks[0][1])
+    assert not np.array_equal(blocks[0][1], blocks[1][1])

@@ -56,6 +56,30 @@ def test_similarity_can_be_left_out(train):
     assert bundle.manifest["history_fingerprint"] is None
 
 
+def test_kept_times_do_not_change_similarity(train, tmp_path):
+    twice = TrainingLog(pa.concat_tables([train.rows, train.rows.slice(0, 60)]), SCHEMA)
+    encoder = FeatureEncoder.fit(twice)
+    similarity = SimilarityConfig(min_degree=2, min_common=1)
+    merged = build_graph_bundle(twice, encoder, similarity=similarity)
+    build_graph_bundle(twice, encoder, similarity=similarity, keep_times=True).save(tmp_path / "g")
+    timed = GraphBundle.load(tmp_path / "g", verify=True)
+    assert (merged.manifest["keep_times"], timed.manifest["keep_times"]) == (False, True)
+    assert timed.manifest["orders"] == {
+        "item_user": "time",
+        "user_item": "time",
+        "user_user": "column",
+        "item_item": "column",
+    }
+    assert timed.edge_sets["item_user"].num_edges == twice.labels("click").sum()
+    assert timed.edge_sets["item_user"].num_edges > merged.edge_sets["item_user"].num_edges
+    for name in ("user_user", "item_item"):
+        one, two = merged.edge_sets[name], timed.edge_sets[name]
+        assert one.num_edges > 0
+        np.testing.assert_array_equal(one.indptr, two.indptr)
+        np.testing.assert_array_equal(one.indices, two.indices)
+        np.testing.assert_array_equal(one.data["weight"], two.data["weight"])
+
+
 def test_refuses_held_out_rows(train):
     with pytest.raises(TypeError, match="split the log first"):
         build_graph_bundle(HeldOutLog(train.rows, SCHEMA), FeatureEncoder.fit(train))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow_gnn as tfgnn
 
-from tfmtl.graph import CSR, BundleError, GraphBundle
+from tfmtl.graph import CSR, BundleError, GraphBundle, interaction_stores
 
 
 @pytest.fixture
@@ -83,7 +83,10 @@ def test_verify_finds_a_changed_byte(saved):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"format_version": 99}, "expected format version 1; received 99: build the graph again"),
+        ({"format_version": 1}, "expected format version 2; received 1: build the graph"),
+        ({"format_version": 99}, "expected format version 2; received 99: build the graph again"),
+        ({"orders": {}}, "item_user"),
+        ({"orders": {"item_user": "time"}}, "in the order 'column', the manifest says 'time'"),
         ({"format": "other"}, "does not describe a graph bundle"),
         ({"num_users": 41}, "edge set 'item_user': expected 41 rows"),
         ({"num_edges": {"item_user": 1}}, "'item_user' has 300 edges, the manifest says 1"),
@@ -102,7 +105,7 @@ def test_refuses_a_manifest_that_is_absent_or_damaged(saved, tmp_path):
     (saved / "manifest.json").write_text('{"format": ')
     with pytest.raises(BundleError, match=r"manifest\.json is not JSON"):
         GraphBundle.load(saved)
-    (saved / "manifest.json").write_text('{"format": "tfmtl.graph_bundle", "format_version": 1}')
+    (saved / "manifest.json").write_text('{"format": "tfmtl.graph_bundle", "format_version": 2}')
     with pytest.raises(BundleError, match=r"lacks \['arrays', 'num_edges'"):
         GraphBundle.load(saved)
 
@@ -128,5 +131,52 @@ def test_refuses_edge_sets_that_do_not_fit():
     with pytest.raises(ValueError, match=r"'user_item': expected 3 rows \(items\) and 2 columns"):
         GraphBundle({"user_item": edge}, 2, 3)
     bare = CSR(edge.indptr, edge.indices, 3)
-    with pytest.raises(ValueError, match="'item_user': expected edge data 'behavior' of dtype int"):
+    with pytest.raises(ValueError, match="'item_user': expected edge data 'behavior' of dtype uin"):
         GraphBundle({"item_user": bare}, 2, 3)
+    for key, values in (("behavior", np.ones(1, np.int64)), ("weight", np.ones(1))):
+        wide = CSR(edge.indptr, edge.indices, 3, edge.data | {key: values})
+        with pytest.raises(ValueError, match=rf"edge data '{key}' of dtype .*; received .*64"):
+            GraphBundle({"item_user": wide}, 2, 3)
+
+
+def test_an_interaction_takes_five_bytes_in_a_direction(tmp_path):
+    rng = np.random.default_rng(0)
+    pairs = rng.choice(99 * 99, 4000, replace=False)
+    users, items = (part.astype(np.int32) for part in (pairs // 99 + 1, pairs % 99 + 1))
+    item_user, user_item = interaction_stores(users, items, np.ones(4000, np.uint8), 100, 100)
+    GraphBundle({"item_user": item_user, "user_item": user_item}, 100, 100).save(tmp_path / "g")
+    arrays = json.loads((tmp_path / "g" / "manifest.json").read_text())["arrays"]
+    dtypes = {name.split("/")[1]: entry["dtype"] for name, entry in arrays.items()}
+    assert dtypes == {"indptr.npy": "int32", "indices.npy": "int32", "behavior.npy": "uint8"}
+    header = 128
+    for name in ("item_user", "user_item"):
+        stored = arrays[f"{name}/indices.npy"]["bytes"] + arrays[f"{name}/behavior.npy"]["bytes"]
+        assert stored == 5 * 4000 + 2 * header
+
+
+@pytest.mark.parametrize("array", ["indptr", "indices", "behavior"])
+def test_a_bundle_cut_short_says_where(saved, array):
+    path = saved / "user_item" / f"{array}.npy"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(BundleError, match=rf"user_item/{array}\.npy has \d+ bytes, the manifest"):
+        GraphBundle.load(saved)
+
+
+def test_a_bundle_without_its_header_says_so(saved):
+    (saved / "item_item" / "csr.json").unlink()
+    with pytest.raises(BundleError, match=r"item_item/csr\.json"):
+        GraphBundle.load(saved)
+
+
+def test_opening_reads_no_edges(saved):
+    """Damage inside an array goes unnoticed until `verify` reads it."""
+    path = saved / "item_user" / "indices.npy"
+    content = bytearray(path.read_bytes())
+    content[128:132] = np.int32(10**6).tobytes()
+    path.write_bytes(content)
+    loaded = GraphBundle.load(saved)
+    for store in loaded.edge_sets.values():
+        arrays = (store.indptr, store.indices, *store.data.values())
+        assert all(isinstance(values, np.memmap) for values in arrays)
+    with pytest.raises(BundleError, match="does not match its checksum"):
+        GraphBundle.load(saved, verify=True)

@@ -74,6 +74,50 @@ def test_unknown_ids_make_no_edge():
     assert item_user.degrees[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("num_tasks", "dtype"), [(1, "uint8"), (8, "uint8"), (9, "uint16"), (17, "uint32")]
+)
+def test_behaviors_take_the_fewest_bits(num_tasks, dtype):
+    tasks = [Task(name=f"t{number}", column="click") for number in range(num_tasks)]
+    train = TrainingLog(TRAIN.rows, Schema(tasks=tasks, user="u", item="v"))
+    item_user, user_item = build_interaction_graph(train, FeatureEncoder.fit(train))
+    for store in (item_user, user_item):
+        assert store.data["behavior"].dtype == dtype
+        assert set(store.data["behavior"].tolist()) == {2**num_tasks - 1}
+
+
+def timed_log(times):
+    schema = Schema(tasks=SCHEMA.tasks, user="u", item="v", time="ts")
+    return TrainingLog(TRAIN.rows.append_column("ts", [times]), schema)
+
+
+@pytest.mark.parametrize("as_floats", [False, True])
+@pytest.mark.parametrize(("start", "dtype"), [(0, "int32"), (2**40, "int64")])
+def test_kept_times_make_every_row_an_edge(start, dtype, as_floats):
+    times = [start + time for time in (50, 20, 10, 30, 10)]
+    log = timed_log([float(time) for time in times] if as_floats else times)
+    encoder = FeatureEncoder.fit(log)
+    item_user, user_item = build_interaction_graph(log, encoder, keep_times=True)
+    assert (item_user.order, user_item.order) == ("time", "time")
+    assert item_user.data["time"].dtype == user_item.data["time"].dtype == dtype
+    # User 1 (raw 7): items 1 and 3 at time 10, item 1 again at 50. The row (9, 8) is not positive.
+    assert item_user.indptr.tolist() == [0, 0, 3, 4]
+    assert item_user.indices.tolist() == [1, 3, 1, 2]
+    assert (item_user.data["time"] - start).tolist() == [10, 10, 50, 20]
+    # The behaviours of (7, 3) stay apart: both at time 10, click alone at 50.
+    assert item_user.data["behavior"].tolist() == [3, 1, 1, 3]
+    assert user_item.indices.tolist() == [1, 1, 2, 1]
+    assert (user_item.data["time"] - start).tolist() == [10, 50, 20, 10]
+
+
+def test_times_to_keep_must_be_there_and_whole(encoder):
+    with pytest.raises(ValueError, match="keep_times=True needs a log with times"):
+        build_interaction_graph(TRAIN, encoder, keep_times=True)
+    log = timed_log([1.0, 2.0, 3.5, 4.0, 5.0])
+    with pytest.raises(ValueError, match=r"expected whole numbers as times .*; received 3\.5"):
+        build_interaction_graph(log, FeatureEncoder.fit(log), keep_times=True)
+
+
 def test_refuses_anything_but_training_rows(encoder):
     held_out = HeldOutLog(TRAIN.rows, SCHEMA)
     with pytest.raises(TypeError, match="building a graph needs a TrainingLog; received HeldOut"):

@@ -102,9 +102,10 @@ def test_order_of_the_edges_of_a_target_does_not_matter():
     )
 
 
-def test_without_edges_all_messages_are_zero():
+@pytest.mark.parametrize("max_neighbors", [None, 2])
+def test_without_edges_all_messages_are_zero(max_neighbors):
     none = Edges(tf.zeros([0], tf.int32), tf.zeros([0], tf.int32))
-    layer = dot()
+    layer = dot(max_neighbors=max_neighbors)
     assert not np.any(layer(TARGETS, SOURCES, none))
     empty = Edges(np.zeros(0, np.int32), np.zeros(0, np.int32))
     assert not np.any(layer.full_graph(TARGETS.numpy(), SOURCES.numpy(), empty))
@@ -124,6 +125,37 @@ def test_full_graph_equals_call(attention, block_edges):
     np.testing.assert_allclose(full, sampled, atol=1e-6)
 
 
+@pytest.mark.parametrize("attention", ["dot", "additive"])
+def test_neighbors_in_rows_give_the_same_messages_and_gradients(attention):
+    rng = np.random.default_rng(3)
+    edges = Edges(*map(tf.constant, random_edges(8, behavior=True, weight=True)))
+    targets, sources = (tf.constant(rng.normal(size=[n, 3]), tf.float32) for n in (6, 5))
+    options = {"attention": attention, "num_behaviors": 4, "use_edge_weight": True}
+    listed, rows = (AttentionConvolution(**options, max_neighbors=most) for most in (None, 8))
+    results = []
+    for layer in (listed, rows):
+        layer.build([None, 3])
+        layer.set_weights(listed.get_weights())
+        with tf.GradientTape() as tape:
+            tape.watch([targets, sources])
+            messages = layer(targets, sources, edges)
+            loss = tf.reduce_sum(messages**3)
+        variables = [targets, sources, *layer.trainable_variables]
+        gradients = map(tf.convert_to_tensor, tape.gradient(loss, variables))
+        results.append([messages, *gradients])
+    for expected, actual in zip(*results, strict=True):
+        assert np.any(expected)
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_more_neighbors_than_a_row_holds_are_refused():
+    layer = dot(max_neighbors=1)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="raise it to the largest fan-out"):
+        layer(TARGETS, SOURCES, EDGES)
+    with pytest.raises(ValueError, match="at least 1, or None; received 0"):
+        AttentionConvolution(max_neighbors=0)
+
+
 def test_edges_of_a_store_are_sorted_by_receiver():
     store = CSR.from_edges(
         np.array([2, 0, 2]), np.array([1, 3, 0]), 3, 4, {"weight": np.array([5.0, 6.0, 7.0])}
@@ -135,14 +167,19 @@ def test_edges_of_a_store_are_sorted_by_receiver():
     assert edges.behavior is None
 
 
+@pytest.mark.parametrize("max_neighbors", [None, 8])
 @pytest.mark.parametrize("attention", ["dot", "additive"])
-def test_as_a_layer(attention):
+def test_as_a_layer(attention, max_neighbors):
     rng = np.random.default_rng(5)
     edges = Edges(*map(tf.constant, random_edges(8, behavior=True, weight=True)))
     targets, sources = (tf.constant(rng.normal(size=[n, 4]), tf.float32) for n in (6, 5))
     run_layer_test(
         lambda: AttentionConvolution(
-            attention=attention, num_behaviors=4, use_edge_weight=True, l2=0.1
+            attention=attention,
+            num_behaviors=4,
+            use_edge_weight=True,
+            max_neighbors=max_neighbors,
+            l2=0.1,
         ),
         targets,
         sources,

@@ -153,3 +153,14 @@ def test_sections_check_themselves():
 def test_uses_graph():
     assert experiment("mogenet").uses_graph
     assert not experiment("mmoe").uses_graph
+
+
+def test_a_graph_model_learns_the_largest_fan_out():
+    graph = Experiment.from_yaml(
+        "{dataset: {name: simulator}, graph: {fan_out: [3, 7]}, model: {name: mogenet}}"
+    )
+    assert graph.resolved()["model"]["hyperparameters"]["max_neighbors"] == 7
+    chosen = Experiment.from_yaml(graph.to_yaml(), ["model.hyperparameters.max_neighbors=9"])
+    assert chosen.resolved()["model"]["hyperparameters"]["max_neighbors"] == 9
+    plain = Experiment.from_yaml("{dataset: {name: simulator}, model: {name: mmoe}}")
+    assert "max_neighbors" not in plain.resolved()["model"]["hyperparameters"]

@@ -35,6 +35,15 @@ def test_a_saved_graph_takes_the_place_of_a_new_one(graph_data, tmp_path):
     # How it is sampled is no property of the graph.
     chosen = experiment("mogenet", "graph.fan_out=[7]", "graph.mask_own_edges=false")
     assert prepare_data(chosen, bundle=bundle).bundle is bundle
+    chosen = experiment("mogenet", "graph.buckets=2", "graph.weighted=[user_user]")
+    assert prepare_data(chosen, bundle=bundle).bundle is bundle
+
+
+def test_a_time_limit_keeps_times():
+    chosen = experiment("mogenet", "graph.time_limit=true")
+    bundle = prepare_data(chosen).bundle
+    assert bundle.edge_sets["item_user"].order == "time"
+    assert prepare_data(chosen, bundle=bundle).bundle is bundle
 
 
 @pytest.mark.parametrize(
@@ -45,6 +54,7 @@ def test_a_saved_graph_takes_the_place_of_a_new_one(graph_data, tmp_path):
         ("graph.edges=all", "edges 'positive', now it is 'all'"),
         ("graph.behaviors=[like]", r"behaviors None, now it is \['like'\]"),
         ("graph.similarity.top_k=3", "similarity"),
+        ("graph.time_limit=true", "keep_times False, now it is True"),
     ],
 )
 def test_a_graph_that_was_made_otherwise_is_refused(override, entry, graph_data):

@@ -13,7 +13,7 @@ from tests.training.interrupted_process import STEPS
 from tests.training.small_experiment import experiment
 from tfmtl.data import HeldOutLog, InteractionLog, Split, TrainingLog
 from tfmtl.datasets import LoadedDataset
-from tfmtl.graph import GraphBundle
+from tfmtl.graph import GraphBundle, NeighborSampler
 from tfmtl.models import predict_log
 from tfmtl.schema import Feature, Schema, Task
 from tfmtl.training import (
@@ -263,3 +263,30 @@ def test_an_unknown_optimizer_is_named_and_leaves_the_folder_free(data, tmp_path
     with pytest.raises(ValueError, match="Unknown optimizer: 'adan'"):
         train(experiment("shared_bottom", "training.optimizer=adan"), tmp_path, data=data)
     assert not RunFolder(tmp_path).has_finished_epoch
+
+
+@pytest.mark.slow
+def test_knobs_of_the_sampler_reach_it(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        sys.modules["tfmtl.training.train"],
+        "NeighborSampler",
+        lambda *args, **options: made.append(NeighborSampler(*args, **options)) or made[-1],
+    )
+    knobs = {
+        "weighted": "[user_user]",
+        "time_limit": "true",
+        "time_granularity": "3600",
+        "buckets": "2",
+    }
+    chosen = experiment(
+        "mogenet", "training.epochs=1", *(f"graph.{name}={knobs[name]}" for name in knobs)
+    )
+    train(chosen, tmp_path / "run")
+    assert [sampler.buckets is None for sampler in made] == [True, False]
+    for sampler in made:
+        assert sampler.weighted == ("user_user",)
+        assert sampler.time_limit
+        assert sampler.time_granularity == 3600
+    assert 1 <= len(made[1].buckets.rungs) <= 2
+    assert np.isfinite(float(history(tmp_path / "run")[0]["loss"]))

@@ -13,9 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfmtl.data.encoded_log import EncodedLog
+from tfmtl.schema import TIME
 
 Sampler = Callable[[dict[str, tf.Tensor], tf.Tensor], Any]
 _GROUPS = ("features", "labels", "weights")
+# What only the sampler sees: a model must not learn from the moment itself.
+_OF_SAMPLE = "sample"
 
 
 def training_dataset(
@@ -39,7 +42,8 @@ def training_dataset(
         start_epoch: Epoch of the first iterator.
         sample: Called as `sample(features, seed)` with the batch and an `int64 [2]` seed that
             depends on `seed`, the epoch and the batch's number alone; its result becomes
-            `features["graph"]`.
+            `features["graph"]`. Where it has a true attribute `needs_time`, it is given the rows'
+            times as well, as `time` in the log's dtype; the batch's features do not have them.
         drop_remainder: Whether the last rows of an epoch that fill no batch are left out.
 
     Returns:
@@ -48,7 +52,8 @@ def training_dataset(
 
     Raises:
         TypeError: If the rows are not training rows.
-        ValueError: If a number is out of range, or there are fewer rows than one batch.
+        ValueError: If a number is out of range, there are fewer rows than one batch, or `sample`
+            needs times and the log has none.
 
     Example:
         >>> rows = np.arange(5, dtype=np.int32)
@@ -120,7 +125,7 @@ def evaluation_dataset(
         Dataset of `(features, labels, sample_weights)` of known cardinality.
 
     Raises:
-        ValueError: If `batch_size` is not positive.
+        ValueError: If `batch_size` is not positive, or `sample` needs times and the log has none.
 
     Example:
         >>> rows = np.arange(5, dtype=np.int32)
@@ -153,6 +158,13 @@ def _gathered(
         for group in _GROUPS
         for name, column in getattr(encoded, group).items()
     ]
+    if getattr(sample, "needs_time", False):
+        if encoded.times is None:
+            raise ValueError(
+                "sample needs the rows' times and the log has none: name its time column in the "
+                "schema, or sample without a time limit"
+            )
+        columns.append((_OF_SAMPLE, TIME, encoded.times))
     types = [tf.int64, *(tf.as_dtype(column.dtype) for _, _, column in columns)]
 
     def gather(epoch: np.int64, step: np.int64) -> list[np.ndarray]:
@@ -164,12 +176,14 @@ def _gathered(
 
     def batch(epoch: tf.Tensor, step: tf.Tensor) -> tuple[dict[str, Any], ...]:
         batch_seed, *values = tf.numpy_function(gather, [epoch, step], types, stateful=False)
-        groups: dict[str, dict[str, Any]] = {group: {} for group in _GROUPS}
+        groups: dict[str, dict[str, Any]] = {group: {} for group in (*_GROUPS, _OF_SAMPLE)}
         for (group, name, column), value in zip(columns, values, strict=True):
             groups[group][name] = tf.ensure_shape(value, [static_size, *column.shape[1:]])
         features = groups["features"]
         if sample is not None:
-            features["graph"] = sample(dict(features), tf.ensure_shape(batch_seed, [2]))
+            features["graph"] = sample(
+                {**features, **groups[_OF_SAMPLE]}, tf.ensure_shape(batch_seed, [2])
+            )
         return features, groups["labels"], groups["weights"]
 
     return (

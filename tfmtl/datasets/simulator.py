@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
@@ -215,23 +216,74 @@ class BehaviorSimulator:
             turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
             self._rotations[task] = np.kron(np.eye(3), turn).astype(np.float32)
 
+    def blocks(
+        self, block_rows: int = 2**21
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Exposures of the same shop in blocks, for graphs whose log would not fit in memory.
+
+        They are drawn apart from those of `log` and have no times.
+
+        Args:
+            block_rows: Most rows of a block.
+
+        Yields:
+            Users `int32 [n]` and items `int32 [n]`, from 1, and behaviours `uint8 [n]`: bit t is
+            set where the t-th task happened. `num_rows` rows in total.
+
+        Example:
+            >>> shop = BehaviorSimulator(num_users=9, num_items=9, num_rows=50)
+            >>> [len(users) for users, _, _ in shop.blocks(block_rows=30)]
+            [30, 20]
+        """
+        for first in range(0, self.num_rows, block_rows):
+            random = self._random(f"block {first}")
+            rows = min(block_rows, self.num_rows - first)
+            users, items, positions = self._draw_exposures(random, rows)
+            bits, defined = np.zeros(rows, np.uint8), np.ones(rows, bool)
+            probabilities = self.probabilities(users + 1, items + 1, positions)
+            for order, probability in enumerate(probabilities.values()):
+                defined &= random.random(rows, np.float32) < probability
+                bits |= defined.astype(np.uint8) << order
+            yield (users + 1).astype(np.int32), (items + 1).astype(np.int32), bits
+
     @cached_property
     def _exposures(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        random, rows = self._random("exposures"), self.num_rows
-        users = _draw(random, self._user_frequency, rows)
-        # Items in the order of their topics, so that each topic is one stretch of the cumulated
-        # frequencies and a draw within a topic is a draw within that stretch.
+        return self._draw_exposures(self._random("exposures"), self.num_rows)
+
+    @cached_property
+    def _cumulated_users(self) -> np.ndarray:
+        return np.cumsum(self._user_frequency)
+
+    @cached_property
+    def _items_by_topic(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Items in the order of their topics, their cumulated frequencies, and topics' masses.
+
+        Each topic is one stretch of the cumulated frequencies, so that a draw within a topic is a
+        draw within that stretch.
+        """
         by_topic = np.argsort(self._topics, kind="stable")
         ends = np.cumsum(self._item_frequency[by_topic])
         mass = np.bincount(self._topics, self._item_frequency, minlength=len(_TOPICS))
-        stretch_ends = np.cumsum(mass)
-        # A fifth of the exposures follow popularity alone, the rest the user's topics.
+        return by_topic, ends, mass
+
+    @cached_property
+    def _cumulated_leaning(self) -> np.ndarray:
+        """A fifth of a user's exposures follow popularity alone, the rest the user's topics."""
+        mass = self._items_by_topic[2]
         leaning = 0.2 * mass / mass.sum() + 0.8 * self._mixtures * (mass > 0)
-        leaning = np.cumsum(leaning / leaning.sum(axis=1, keepdims=True), axis=1)
+        return np.cumsum(leaning / leaning.sum(axis=1, keepdims=True), axis=1)
+
+    def _draw_exposures(
+        self, random: np.random.Generator, rows: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        by_topic, ends, mass = self._items_by_topic
+        stretch_ends = np.cumsum(mass)
+        users = np.searchsorted(self._cumulated_users, random.random(rows))
+        users = np.minimum(users, self.num_users - 1)
         draws = random.random(rows)
         topics = np.zeros(rows, np.int64)
         for column in range(len(_TOPICS) - 1):
-            topics += draws > leaning[users, column]
+            topics += draws > self._cumulated_leaning[users, column]
         points = stretch_ends[topics] - mass[topics] * random.random(rows)
         items = by_topic[np.minimum(np.searchsorted(ends, points), self.num_items - 1)]
         positions = random.integers(1, _NUM_POSITIONS + 1, rows)
@@ -351,11 +403,6 @@ def _power_law(random: np.random.Generator, size: int, exponent: float) -> np.nd
     frequency = (np.arange(size) + 11.0) ** -exponent
     # Shuffled, so that an id does not tell a rank.
     return random.permutation(frequency / frequency.sum())
-
-
-def _draw(random: np.random.Generator, frequency: np.ndarray, size: int) -> np.ndarray:
-    drawn = np.searchsorted(np.cumsum(frequency), random.random(size))
-    return np.minimum(drawn, len(frequency) - 1)
 
 
 def _noisy(

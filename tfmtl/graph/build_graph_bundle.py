@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfmtl.data.interaction_log import TrainingLog
+from tfmtl.graph.csr import CSR
 from tfmtl.graph.graph_bundle import GraphBundle
 from tfmtl.graph.interaction_graph import Edges, build_interaction_graph
 from tfmtl.graph.similarity_config import SimilarityConfig
@@ -35,12 +36,15 @@ def build_graph_bundle(
     edges: Edges = "positive",
     behaviors: tuple[str, ...] | None = None,
     similarity: SimilarityConfig | None = _DEFAULT_SIMILARITY,
+    keep_times: bool = False,
     progress: bool = False,
 ) -> GraphBundle:
     """Builds the interaction graph and both similarity graphs of a training log.
 
     The manifest records what a reader must know to trust the graph: the time window of its rows,
     the fingerprints of the logs and of the encoder, and every parameter.
+
+    Similarity counts distinct neighbours, and its edges have no time, with `keep_times` or without.
 
     Args:
         train: The training part of a split.
@@ -50,6 +54,7 @@ def build_graph_bundle(
         edges: `positive`, or `all` for pairs without any positive behaviour as well.
         behaviors: Tasks whose positives count; all tasks when left out.
         similarity: Parameters of the similarity graphs; `None` leaves them out.
+        keep_times: Whether every row is an edge with its time, for a sampler with a time limit.
         progress: Show progress bars.
 
     Returns:
@@ -69,19 +74,25 @@ def build_graph_bundle(
         >>> {name: store.num_edges for name, store in bundle.edge_sets.items()}
         {'item_user': 2, 'user_item': 2, 'user_user': 0, 'item_item': 0}
     """
-    item_user, user_item = build_interaction_graph(
-        train,
-        encoder,
-        history=history,
-        include_training_rows=include_training_rows,
-        edges=edges,
-        behaviors=behaviors,
-    )
+
+    def interactions(keep_times: bool) -> tuple[CSR, CSR]:
+        return build_interaction_graph(
+            train,
+            encoder,
+            history=history,
+            include_training_rows=include_training_rows,
+            edges=edges,
+            behaviors=behaviors,
+            keep_times=keep_times,
+        )
+
+    item_user, user_item = interactions(keep_times)
     edge_sets = {"item_user": item_user, "user_item": user_item}
     if similarity is not None:
         parameters = similarity.model_dump()
-        edge_sets["user_user"] = build_similarity_graph(item_user, **parameters, progress=progress)
-        edge_sets["item_item"] = build_similarity_graph(user_item, **parameters, progress=progress)
+        of_users, of_items = interactions(False) if keep_times else (item_user, user_item)
+        edge_sets["user_user"] = build_similarity_graph(of_users, **parameters, progress=progress)
+        edge_sets["item_item"] = build_similarity_graph(of_items, **parameters, progress=progress)
     logs = ([train] if include_training_rows else []) + ([history] if history is not None else [])
     manifest = {
         "tasks": list(train.schema.task_names),
@@ -93,5 +104,6 @@ def build_graph_bundle(
         "edges": edges,
         "behaviors": None if behaviors is None else list(behaviors),
         "similarity": None if similarity is None else similarity.model_dump(),
+        "keep_times": keep_times,
     }
     return GraphBundle(edge_sets, item_user.num_rows, item_user.num_columns, manifest)

@@ -19,7 +19,13 @@ from tfmtl.graph.topology import EDGE_SETS
 from tfmtl.graph.written_aside import written_aside
 
 FORMAT = "tfmtl.graph_bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# The dtypes that edge data may have on disk.
+_DTYPES = {
+    "behavior": ("uint8", "uint16", "uint32", "int32"),
+    "weight": ("float32",),
+    "time": ("int32", "int64"),
+}
 _MANIFEST = "manifest.json"
 _SCHEMA = "graph_schema.pbtxt"
 _CHUNK = 1 << 24
@@ -79,7 +85,6 @@ class GraphBundle:
 
     def __post_init__(self) -> None:
         sizes = {"user": self.num_users, "item": self.num_items}
-        dtypes = {"behavior": np.int32, "weight": np.float32}
         for name, store in self.edge_sets.items():
             if name not in EDGE_SETS:
                 raise ValueError(f"unknown edge set {name!r}; expected names among {[*EDGE_SETS]}")
@@ -90,12 +95,14 @@ class GraphBundle:
                     f"{sizes[source]} columns ({source}s); received {store.num_rows} and "
                     f"{store.num_columns}"
                 )
-            if feature not in store.data or store.data[feature].dtype != dtypes[feature]:
-                raise ValueError(
-                    f"edge set {name!r}: expected edge data {feature!r} of dtype "
-                    f"{np.dtype(dtypes[feature])}; received "
-                    f"{ {key: str(value.dtype) for key, value in store.data.items()} }"
-                )
+            needed = {feature} | {key for key in store.data if key in _DTYPES}
+            received = {key: str(values.dtype) for key, values in store.data.items()}
+            for key in sorted(needed):
+                if received.get(key) not in _DTYPES[key]:
+                    raise ValueError(
+                        f"edge set {name!r}: expected edge data {key!r} of dtype "
+                        f"{' or '.join(_DTYPES[key])}; received {received}"
+                    )
 
     def save(self, folder: Path | str) -> None:
         """Writes the bundle; an earlier one in `folder` is replaced as a whole.
@@ -125,6 +132,7 @@ class GraphBundle:
                 "num_users": self.num_users,
                 "num_items": self.num_items,
                 "num_edges": {name: store.num_edges for name, store in self.edge_sets.items()},
+                "orders": {name: store.order for name, store in self.edge_sets.items()},
                 "arrays": arrays,
             }
             tfgnn.write_schema(_schema_pb(self.edge_sets, sizes), str(aside / _SCHEMA))
@@ -179,6 +187,11 @@ class GraphBundle:
                         f"edge set {name!r} has {store.num_edges} edges, the manifest says "
                         f"{manifest['num_edges'][name]}"
                     )
+                if store.order != manifest["orders"][name]:
+                    raise BundleError(
+                        f"edge set {name!r} is in the order {store.order!r}, the manifest says "
+                        f"{manifest['orders'][name]!r}"
+                    )
         except (OSError, ValueError, KeyError) as error:
             raise BundleError(f"{folder}: {error}") from error
         return bundle
@@ -199,7 +212,7 @@ class GraphBundle:
                 f"{folder}: expected format version {FORMAT_VERSION}; received "
                 f"{manifest.get('format_version')}: build the graph again with this version"
             )
-        absent = {"arrays", "num_edges", "num_users", "num_items"} - manifest.keys()
+        absent = {"arrays", "num_edges", "num_users", "num_items", "orders"} - manifest.keys()
         if absent:
             raise BundleError(f"{path} lacks {sorted(absent)}")
         return manifest

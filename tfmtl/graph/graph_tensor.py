@@ -9,10 +9,9 @@ import tensorflow as tf
 import tensorflow_gnn as tfgnn
 
 from tfmtl.graph.sampled_subgraph import SampledSubgraph
-from tfmtl.graph.topology import EDGE_SETS, NODE_SETS
+from tfmtl.graph.topology import EDGE_SETS, FEATURE_DTYPES, NODE_SETS
 
 _READOUT = "_readout"
-_DTYPES = {"behavior": tf.int32, "weight": tf.float32}
 
 
 def graph_tensor_spec(edge_sets: Sequence[str]) -> tfgnn.GraphTensorSpec:
@@ -53,7 +52,7 @@ def graph_tensor_spec(edge_sets: Sequence[str]) -> tfgnn.GraphTensorSpec:
     edges = {f"{_READOUT}/{name}": edge_set(name, _READOUT, {}) for name in NODE_SETS}
     for name in edge_sets:
         source, target, feature = EDGE_SETS[name]
-        features = {feature: tf.TensorSpec([None], _DTYPES[feature])}
+        features = {feature: tf.TensorSpec([None], tf.as_dtype(FEATURE_DTYPES[feature]))}
         edges[name] = edge_set(source, target, features)
     return tfgnn.GraphTensorSpec.from_piece_specs(
         context_spec=tfgnn.ContextSpec.from_field_specs(sizes_spec=one),

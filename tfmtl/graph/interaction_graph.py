@@ -8,32 +8,52 @@ import numpy as np
 
 from tfmtl.data.interaction_log import TrainingLog, require_training
 from tfmtl.graph.csr import CSR
+from tfmtl.graph.interaction_stores import MAX_TASKS, behavior_dtype, interaction_stores
 from tfmtl.schema import ITEM_ID, USER_ID, Schema
 
 if TYPE_CHECKING:
     from tfmtl.data.feature_encoder import FeatureEncoder
 
 Edges = Literal["positive", "all"]
-# Behaviours are the bits of one int32.
-_MAX_TASKS = 31
 
 
 def _behavior_bits(log: TrainingLog, behaviors: tuple[str, ...]) -> np.ndarray:
     """Bit t is set where task t of the schema is positive; undefined is not positive."""
-    bits = np.zeros(len(log), np.int32)
+    dtype = behavior_dtype(len(log.schema.task_names))
+    bits = np.zeros(len(log), dtype)
     for position, task in enumerate(log.schema.task_names):
         if task in behaviors:
-            bits |= (log.labels(task) == 1).astype(np.int32) << position
+            bits |= (log.labels(task) == 1).astype(dtype) << dtype.type(position)
     return bits
+
+
+def _whole_times(log: TrainingLog) -> np.ndarray:
+    """Times of the rows as integers."""
+    times = log.times
+    if times is None:
+        raise ValueError(
+            "keep_times=True needs a log with times; its schema names no time column: name one, "
+            "or leave keep_times out"
+        )
+    if np.issubdtype(times.dtype, np.integer):
+        return times
+    whole = times.astype(np.int64)
+    if not np.array_equal(whole, times):
+        fraction = times[whole != times][0]
+        raise ValueError(
+            f"expected whole numbers as times of edges; received {fraction}: give the log's times "
+            "in a finer unit, such as milliseconds"
+        )
+    return whole
 
 
 def _check_schema(schema: Schema, behaviors: tuple[str, ...] | None) -> tuple[str, ...]:
     """The behaviours to record: all tasks unless some are named."""
     if not schema.has_ids:
         raise ValueError("a graph needs user and item columns; the schema names none")
-    if len(schema.task_names) > _MAX_TASKS:
+    if len(schema.task_names) > MAX_TASKS:
         raise ValueError(
-            f"a graph records at most {_MAX_TASKS} tasks; the schema has {len(schema.task_names)}"
+            f"a graph records at most {MAX_TASKS} tasks; the schema has {len(schema.task_names)}"
         )
     if behaviors is None:
         return schema.task_names
@@ -54,11 +74,15 @@ def build_interaction_graph(
     include_training_rows: bool = True,
     edges: Edges = "positive",
     behaviors: tuple[str, ...] | None = None,
+    keep_times: bool = False,
 ) -> tuple[CSR, CSR]:
     """Links users and items that met in the training rows.
 
     An edge joins u and i where any behaviour of a row (u, i) is positive. Rows of the same pair
     are merged and their behaviours or-ed. Rows with an unknown user or item (id 0) make no edge.
+
+    With `keep_times` rows are not merged: each is an edge with its own behaviours and time, and
+    the edges of a node ascend by time, which a sampler with a time limit needs.
 
     Args:
         train: The training part of a split.
@@ -68,15 +92,18 @@ def build_interaction_graph(
             of `history` alone.
         edges: `positive`, or `all` to keep rows without any positive behaviour as well.
         behaviors: Tasks whose positives count; all tasks when left out.
+        keep_times: Whether every row is an edge with its time; times must be whole numbers.
 
     Returns:
-        `item_user` (rows: users) and `user_item` (rows: items), each with `behavior int32`: bit t
-        is set where task t of the schema was positive, 0 for a pair that was only shown.
+        `item_user` (rows: users) and `user_item` (rows: items), each with `behavior`, in the
+        smallest unsigned dtype with a bit per task (`uint8` up to 8): bit t is set where task t of
+        the schema was positive, 0 for a pair that was only shown. With `keep_times`, stores in the
+        order `time` with `time` as `int32` where that suffices, else `int64`.
 
     Raises:
         TypeError: If a log is not a training log.
         ValueError: If the schema has no ids, a behaviour is unknown, the logs differ in their
-            tasks, or there are no rows to take.
+            tasks, there are no rows to take, or times to keep are absent or fractions.
 
     Example:
         >>> import pyarrow as pa
@@ -107,23 +134,20 @@ def build_interaction_graph(
             f"{list(history.schema.task_names)}: read both logs with one schema"
         )
 
-    users, items, bits = [], [], []
+    users, items, bits, times = [], [], [], []
     for log in logs:
-        users.append(encoder.vocabularies[USER_ID].encode(log.user_ids))
-        items.append(encoder.vocabularies[ITEM_ID].encode(log.item_ids))
-        bits.append(_behavior_bits(log, recorded))
-    user, item, bit = (np.concatenate(parts) for parts in (users, items, bits))
-
-    num_users = encoder.vocabularies[USER_ID].size
-    num_items = encoder.vocabularies[ITEM_ID].size
-    kept = (user > 0) & (item > 0)
-    if edges == "positive":
-        kept &= bit != 0
-    pairs = user[kept].astype(np.int64) * num_items + item[kept]
-    order = np.argsort(pairs, kind="stable")
-    distinct, starts = np.unique(pairs[order], return_index=True)
-    merged = np.bitwise_or.reduceat(bit[kept][order], starts) if distinct.size else bit[:0]
-    item_user = CSR.from_edges(
-        distinct // num_items, distinct % num_items, num_users, num_items, {"behavior": merged}
+        log_bits = _behavior_bits(log, recorded)
+        chosen = log_bits != 0 if edges == "positive" else slice(None)
+        users.append(encoder.vocabularies[USER_ID].encode(log.user_ids)[chosen])
+        items.append(encoder.vocabularies[ITEM_ID].encode(log.item_ids)[chosen])
+        bits.append(log_bits[chosen])
+        if keep_times:
+            times.append(_whole_times(log)[chosen])
+    return interaction_stores(
+        np.concatenate(users),
+        np.concatenate(items),
+        np.concatenate(bits),
+        encoder.vocabularies[USER_ID].size,
+        encoder.vocabularies[ITEM_ID].size,
+        times=np.concatenate(times) if keep_times else None,
     )
-    return item_user, item_user.transpose()

@@ -10,12 +10,15 @@ import tensorflow as tf
 import tensorflow_gnn as tfgnn
 
 from tfmtl.graph.csr import CSR
+from tfmtl.graph.cumulative_weights import cumulative_weights
 from tfmtl.graph.graph_bundle import GraphBundle
 from tfmtl.graph.graph_tensor import graph_tensor_spec, to_graph_tensor
 from tfmtl.graph.sampled_subgraph import SampledSubgraph
 from tfmtl.graph.sampling_kernel import fold_seed, sample_subgraph
-from tfmtl.graph.topology import CHANNELS, EDGE_SETS, NODE_SETS, edge_sets_of
-from tfmtl.schema import ITEM_ID, USER_ID
+from tfmtl.graph.size_buckets import SizeBuckets
+from tfmtl.graph.time_limits import time_limits
+from tfmtl.graph.topology import CHANNELS, EDGE_SETS, FEATURE_DTYPES, NODE_SETS, edge_sets_of
+from tfmtl.schema import ITEM_ID, TIME, USER_ID
 
 
 def _frozen(values: np.ndarray) -> np.ndarray:
@@ -25,7 +28,19 @@ def _frozen(values: np.ndarray) -> np.ndarray:
     return view
 
 
-_NO_EDGES = CSR(np.zeros(1, np.int64), np.zeros(0, np.int32), 0)
+def _unsigned(behaviors: np.ndarray) -> np.ndarray:
+    return behaviors.view(np.uint32) if behaviors.dtype == np.int32 else behaviors
+
+
+def _alike(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """The arrays, frozen and in one dtype that holds them all: the kernel picks one by number."""
+    dtype = np.result_type(*(array.dtype for array in arrays))
+    return tuple(_frozen(array.astype(dtype, copy=False)) for array in arrays)
+
+
+_NO_EDGES = CSR(np.zeros(1, np.int32), np.zeros(0, np.int32), 0)
+_INTERACTIONS = CHANNELS["interaction"]
+_SIMILARITIES = tuple(name for name in EDGE_SETS if name not in _INTERACTIONS)
 
 
 class NeighborSampler:
@@ -40,12 +55,26 @@ class NeighborSampler:
       are drawn, each with probability fan_out / degree: the row is cut into `fan_out` strata
       floor(j degree / fan_out), one neighbour is drawn in each, and the strata are rotated by a
       uniform offset. O(fan_out), whatever the degree. Else all neighbours are taken.
+    * **Weighted draws.** In the edge sets named by `weighted`, neighbours are drawn in proportion
+      to the edge's `weight`: on the line of the row's weights, of total W, `fan_out` equally spaced
+      points are moved by one uniform offset, and the neighbours they fall on are taken. Each is
+      drawn with probability exactly min(1, fan_out w / W). Fewer than `fan_out` come where one
+      neighbour outweighs W / fan_out, for it takes several points and is drawn once.
+      O(fan_out log degree), from sums made once, 8 bytes per edge.
     * **Own edges.** With `mask_own_edges`, the edges between a row's user and item do not exist for
       the batch, in either direction: draws are from the remaining neighbours, so the fan-out is
       still met and the probabilities are exact.
-    * **Determinism.** A draw depends on the seed, the edge set, the hop and the receiver's id
-      alone: not on threads, nor on the rest of the batch.
+    * **Time.** With `time_limit`, which needs stores that keep times, a row's walk uses only
+      interaction edges from strictly before the row's time, however far the walk goes: the draws
+      above are from that prefix, found by binary search. The row's own edge is never among them, so
+      nothing is masked; earlier edges of the same pair are. A node is then an id and a limit: rows
+      of different times share none, unless `time_granularity` floors their limits to the same
+      moment. Similarity edges have no time and are used as they are.
+    * **Determinism.** A draw depends on the seed, the edge set, the hop, the receiver's id and its
+      limit alone: not on threads, nor on the rest of the batch.
     * **Order.** Nodes ascend by hop, edges by target, so layer l of L can work on a prefix of both.
+    * **Sizes.** With `buckets`, every subgraph is padded to one of a few sizes, for compilers that
+      want static shapes. Padding does not touch what is computed for the rows.
 
     The compiled kernel runs without the interpreter lock: `tf.data` samples on all cores.
 
@@ -55,11 +84,16 @@ class NeighborSampler:
             for each edge set of the channels, all of one length. A fan-out no smaller than the
             highest degree takes all neighbours.
         channels: What to walk: `interaction`, `user_similarity`, `item_similarity`.
-        mask_own_edges: Whether a row is kept from seeing its own edge.
+        mask_own_edges: Whether a row is kept from seeing its own edge; without a time limit.
+        weighted: Edge sets whose neighbours are drawn in proportion to `weight`.
+        time_limit: Whether a row sees only what happened before it; batches then bring `time`.
+        time_granularity: Length of the periods to whose start limits are floored, in the log's unit
+            of time; 0 for none. A row then sees only what happened before its period.
+        buckets: Sizes to pad to, fitted to a sampler of the same options.
 
     Raises:
         ValueError: If a channel, an edge set or a fan-out is not usable, or the bundle lacks an
-            edge set.
+            edge set, weights or times.
 
     Example:
         >>> item_user = CSR.from_edges(np.array([1, 1, 2]), np.array([1, 2, 2]), 3, 3,
@@ -78,6 +112,10 @@ class NeighborSampler:
         fan_outs: Sequence[int] | Mapping[str, Sequence[int]] = (10, 10),
         channels: Sequence[str] = tuple(CHANNELS),
         mask_own_edges: bool = True,
+        weighted: Sequence[str] = (),
+        time_limit: bool = False,
+        time_granularity: float = 0,
+        buckets: SizeBuckets | None = None,
     ):
         self.bundle = bundle
         self.edge_sets = edge_sets_of(channels)
@@ -90,17 +128,39 @@ class NeighborSampler:
                 f"{list(bundle.edge_sets)}: build them, or leave the channel out"
             )
         self.fan_outs = self._checked_fan_outs(fan_outs)
+        self.weighted = self._checked_weighted(weighted)
+        self.time_limit = time_limit
+        self.time_granularity = time_granularity
+        self._check_order()
+        if buckets is not None:
+            buckets.check(self.edge_sets)
+        self.buckets = buckets
         stores = [
             bundle.edge_sets[name] if name in self.edge_sets else _NO_EDGES for name in EDGE_SETS
         ]
-        self._indptrs = tuple(_frozen(store.indptr) for store in stores)
-        self._neighbors = tuple(_frozen(store.indices) for store in stores)
+        of = dict(zip(EDGE_SETS, stores, strict=True))
+        self._indptrs = _alike([store.indptr for store in stores])
+        self._neighbors = _alike([store.indices for store in stores])
+        no_bits, no_weights = np.zeros(0, np.uint8), np.zeros(0, np.float32)
+        self._behaviors = _alike(
+            [_unsigned(of[name].data.get("behavior", no_bits)) for name in _INTERACTIONS]
+        )
         # The kernel moves edge features as bits, so that behaviours and weights are one type.
-        self._features = tuple(
-            _frozen(store.data[EDGE_SETS[name][2]]).view(np.int32)
-            if name in self.edge_sets
-            else _frozen(store.indices)
-            for name, store in zip(EDGE_SETS, stores, strict=True)
+        self._weights = tuple(
+            weight.view(np.int32)
+            for weight in _alike(
+                [of[name].data.get("weight", no_weights) for name in _SIMILARITIES]
+            )
+        )
+        no_times, no_sums = np.zeros(0, np.int32), np.zeros(0, np.float64)
+        self._times = _alike(
+            [of[name].data["time"] if time_limit else no_times for name in _INTERACTIONS]
+        )
+        self._cumulatives = _alike(
+            [
+                cumulative_weights(store) if name in self.weighted else no_sums
+                for name, store in of.items()
+            ]
         )
         self._active = np.array([name in self.edge_sets for name in EDGE_SETS])
         hops = len(self.fan_outs[self.edge_sets[0]])
@@ -131,6 +191,48 @@ class NeighborSampler:
             )
         return checked
 
+    def _checked_weighted(self, weighted: Sequence[str]) -> tuple[str, ...]:
+        if isinstance(weighted, str) or not set(weighted) <= set(self.edge_sets):
+            raise ValueError(
+                f"expected weighted as a sequence of names among the edge sets "
+                f"{list(self.edge_sets)} of channels {list(self.channels)}; received {weighted!r}"
+            )
+        bare = [name for name in weighted if "weight" not in self.bundle.edge_sets[name].data]
+        if bare:
+            raise ValueError(
+                f"edge sets {bare} have no 'weight' to draw in proportion to: leave them out of "
+                "weighted"
+            )
+        return tuple(weighted)
+
+    def _check_order(self) -> None:
+        if not (np.isfinite(self.time_granularity) and self.time_granularity >= 0):
+            raise ValueError(
+                f"expected a time_granularity of at least 0; received {self.time_granularity}"
+            )
+        walked = [name for name in _INTERACTIONS if name in self.edge_sets]
+        orders = {name: self.bundle.edge_sets[name].order for name in walked}
+        if self.time_limit and not walked:
+            raise ValueError(
+                f"time_limit=True needs the channel 'interaction', whose edges alone have times; "
+                f"received {list(self.channels)}"
+            )
+        if self.time_limit and set(orders.values()) != {"time"}:
+            raise ValueError(
+                f"time_limit=True needs edges in the order of time; the bundle's are {orders}: "
+                "build it with keep_times=True"
+            )
+        if "time" in orders.values() and not self.time_limit and self.mask_own_edges:
+            raise ValueError(
+                f"own edges are found by column; the bundle's edges are {orders}: set "
+                "time_limit=True, which never draws them, or mask_own_edges=False"
+            )
+
+    @property
+    def needs_time(self) -> bool:
+        """Whether batches must bring the time of their rows."""
+        return self.time_limit
+
     @property
     def num_hops(self) -> int:
         """Hops of the walk: the layers of the network it is enough for."""
@@ -142,7 +244,11 @@ class NeighborSampler:
         return graph_tensor_spec(self.edge_sets)
 
     def sample(
-        self, user_ids: np.ndarray, item_ids: np.ndarray, seed: int | Sequence[int] | np.ndarray
+        self,
+        user_ids: np.ndarray,
+        item_ids: np.ndarray,
+        seed: int | Sequence[int] | np.ndarray,
+        times: np.ndarray | None = None,
     ) -> SampledSubgraph:
         """Draws the subgraph of a batch.
 
@@ -150,13 +256,14 @@ class NeighborSampler:
             user_ids: Encoded users, integers `[B]`; 0 is a node without neighbours.
             item_ids: Encoded items, integers `[B]`.
             seed: One integer or several; all words count.
+            times: Time of each row, `[B]`, for a sampler with a time limit alone.
 
         Returns:
             The subgraph, NumPy arrays.
 
         Raises:
-            ValueError: If the batch is empty, its columns differ in length, or an id is out of
-                range.
+            ValueError: If the batch is empty, its columns differ in length, an id is out of range,
+                times are missing or superfluous, or the subgraph fits no bucket.
         """
         columns = []
         for name, ids, size in zip(
@@ -178,25 +285,39 @@ class NeighborSampler:
             raise ValueError(
                 f"expected as many users as items; received {columns[0].size} and {columns[1].size}"
             )
+        if (times is not None) != self.time_limit:
+            raise ValueError(
+                "the sampler has a time limit and received no times: pass the time of each row"
+                if self.time_limit
+                else "the sampler has no time limit and received times: set time_limit=True"
+            )
+        limits, moments = np.zeros(0, np.int64), np.zeros(0, np.int32)
+        if times is not None:
+            limits, moments = time_limits(times, columns[0].size, self.time_granularity)
         words = np.atleast_1d(np.asarray(seed, np.int64)).view(np.uint64)
         nodes, readout, edges = sample_subgraph(
             np.uint64(fold_seed(words)),
             np.stack(columns),
+            moments,
+            limits,
             self._indptrs,
             self._neighbors,
-            self._features,
+            self._behaviors,
+            self._weights,
+            self._times,
+            self._cumulatives,
             self._active,
             self._fan_out_table,
             self._num_nodes,
-            self.mask_own_edges,
+            self.mask_own_edges and not self.time_limit,
         )
-        # A feature comes back as bits; its store says what they mean.
+        # A feature comes back as bits.
         chosen = [
-            (name, edges[position], self.bundle.edge_sets[name].data[feature].dtype)
+            (name, edges[position], FEATURE_DTYPES[feature])
             for position, (name, (_, _, feature)) in enumerate(EDGE_SETS.items())
             if name in self.edge_sets
         ]
-        return SampledSubgraph(
+        graph = SampledSubgraph(
             {name: part[0] for name, part in zip(NODE_SETS, nodes, strict=True)},
             {name: part[1] for name, part in zip(NODE_SETS, nodes, strict=True)},
             dict(zip(NODE_SETS, readout, strict=True)),
@@ -204,12 +325,14 @@ class NeighborSampler:
             {name: part[1] for name, part, _ in chosen},
             {name: part[2].view(dtype) for name, part, dtype in chosen},
         )
+        return graph if self.buckets is None else self.buckets.pad(graph, self.num_hops + 1)
 
     def __call__(self, features: Mapping[str, Any], seed: tf.Tensor) -> tfgnn.GraphTensor:
         """Draws the subgraph of a batch as a `GraphTensor`, eagerly or inside `tf.data`.
 
         Args:
-            features: Holds `user_id` and `item_id`, integers `[B]`; other entries are ignored.
+            features: Holds `user_id` and `item_id`, integers `[B]`, and `time` `[B]` where
+                `needs_time`; other entries are ignored.
             seed: Integers of any shape; all of them count.
 
         Returns:
@@ -219,12 +342,14 @@ class NeighborSampler:
             tf.errors.InvalidArgumentError: Where `sample` raises a ValueError.
         """
         dtypes = [tf.int32] * (2 * len(self.edge_sets) + 3 * len(NODE_SETS)) + [
-            tf.as_dtype(self.bundle.edge_sets[name].data[EDGE_SETS[name][2]].dtype)
-            for name in self.edge_sets
+            tf.as_dtype(FEATURE_DTYPES[EDGE_SETS[name][2]]) for name in self.edge_sets
         ]
+        columns = [features[USER_ID], features[ITEM_ID]]
+        if self.time_limit:
+            columns.append(features[TIME])
         arrays = tf.numpy_function(
-            lambda users, items, words: self.sample(users, items, words).flat(),
-            [features[USER_ID], features[ITEM_ID], tf.reshape(tf.cast(seed, tf.int64), [-1])],
+            lambda words, users, items, *times: self.sample(users, items, words, *times).flat(),
+            [tf.reshape(tf.cast(seed, tf.int64), [-1]), *columns],
             dtypes,
             stateful=False,
         )

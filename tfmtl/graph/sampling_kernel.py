@@ -6,6 +6,9 @@ that their hops ascend. Work and memory are linear in the drawn edges: node ids 
 tables sized by what was drawn, or in direct tables where those are no larger. Own edges of the
 batch are found by one binary search per row and direction.
 
+With a time limit, a node is an id and the number of its limit among the batch's distinct limits: it
+draws from the prefix of its row that came before, and what it finds has its limit.
+
 Callees stay in this file: the compiled code's cache on disk notices changes of one file only.
 """
 
@@ -25,8 +28,12 @@ _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _ID_STEP = np.uint64(0xD1342543DE82EF95)
 _U27, _U30, _U31, _U32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
+_U11 = np.uint64(11)
 _LOW = np.uint64(0xFFFFFFFF)
+_LOW_31 = np.uint64(0x7FFFFFFF)
 _TWO_32 = np.uint64(1 << 32)
+# More nodes than any table has slots: pairs of an id and a moment are always hashed.
+_MANY = 1 << 62
 
 
 @native
@@ -113,59 +120,134 @@ def _draw(state, degree, count, start, own, first, last, positions, offset):  # 
 
 
 @native
-def _draw_edges(  # type: ignore[no-untyped-def]
-    receivers, receiver_ids, indptr, neighbors, features, own, fan_out, key
-):
-    """Targets, source ids and features of the edges drawn for `receivers`.
+def _first_above(values, low, high, value):  # type: ignore[no-untyped-def]
+    """The first place in [low, high) of an ascending run with an entry above `value`, or high."""
+    while low < high:
+        middle = (low + high) // 2
+        if values[middle] > value:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
-    Own edges belong to seeds, and the seeds are the receivers of the first hop, in order.
+
+@native
+def _draw_weighted(  # type: ignore[no-untyped-def]
+    state, start, end, count, cumulative, own, first, last, positions, offset
+):
+    """Writes distinct edge positions of a row, drawn in proportion to their weight.
+
+    Systematic sampling: `count` equally spaced points, moved by one uniform offset, on the line of
+    the free neighbours' weights. A neighbour is drawn where a point falls on it, with probability
+    min(1, count weight / total); one that takes several points is written once. Returns how many
+    were written.
     """
-    # Sizes, then positions, then gathers: loops of independent loads hide memory latency.
+    degree = end - start - (last - first)
+    if degree <= count:
+        for place in range(degree):
+            free = _skip_own(place, own, first, last) if last > first else place
+            positions[offset + place] = start + free
+        return degree
+    total = cumulative[end - 1]
+    for index in range(first, last):
+        edge = start + (own[index] & np.int64(0xFFFFFFFF))
+        total -= cumulative[edge] - (cumulative[edge - 1] if edge > start else 0.0)
+    uniform = np.float64(_mix(state + _GOLDEN) >> _U11) * 2.0**-53
+    # Own edges are stepped over: `skipped` is their weight below the point.
+    skipped, next_own, low, drawn = 0.0, first, start, 0
+    for draw in range(count):
+        point = (draw + uniform) * (total / count)
+        while next_own < last:
+            edge = start + (own[next_own] & np.int64(0xFFFFFFFF))
+            below = cumulative[edge - 1] if edge > start else 0.0
+            if point + skipped < below:
+                break
+            skipped += cumulative[edge] - below
+            low = max(low, edge + 1)
+            next_own += 1
+        # Rounding may put the last point on the very end of the line.
+        pick = min(_first_above(cumulative, low, end, point + skipped), end - 1)
+        if pick < low:
+            break
+        low = pick
+        if drawn == 0 or positions[offset + drawn - 1] != pick:
+            positions[offset + drawn] = pick
+            drawn += 1
+    return drawn
+
+
+@native
+def _draw_edges(  # type: ignore[no-untyped-def]
+    receivers, receiver_ids, moments, limits, indptr, times, cumulative, own, fan_out, key
+):
+    """Targets and positions of the edges drawn for `receivers`.
+
+    Own edges belong to seeds, and the seeds are the receivers of the first hop, in order. Without
+    `times` there is no limit, without `cumulative` all edges weigh the same.
+    """
+    # Sizes, then positions: loops of independent loads hide memory latency.
     starts = np.empty(receivers.size, np.int64)
-    free = np.empty(receivers.size, np.int64)
+    ends = np.empty(receivers.size, np.int64)
     own_ends = np.empty(receivers.size, np.int64)
-    total, own_end = 0, 0
+    most, own_end = 0, 0
     for index in range(receivers.size):
         node = receiver_ids[receivers[index]]
         starts[index] = indptr[node]
-        free[index] = indptr[node + 1] - indptr[node]
+        ends[index] = indptr[node + 1]
+        if times.size > 0:
+            # Strictly before the limit: times are whole numbers.
+            limit = limits[moments[receivers[index]]]
+            ends[index] = _first_above(times, starts[index], ends[index], limit - 1)
+        own_start = own_end
         while own_end < own.size and own[own_end] >> 32 == index:
             own_end += 1
-            free[index] -= 1
         own_ends[index] = own_end
-        total += min(free[index], fan_out)
+        most += min(ends[index] - starts[index] - (own_end - own_start), fan_out)
 
-    positions = np.empty(total, np.int64)
-    targets = np.empty(total, np.int32)
+    positions = np.empty(most, np.int64)
+    targets = np.empty(most, np.int32)
     offset, own_start = 0, 0
     for index in range(receivers.size):
-        drawn = min(free[index], fan_out)
+        own_end = own_ends[index]
+        free = ends[index] - starts[index] - (own_end - own_start)
+        drawn = min(free, fan_out)
         if drawn > 0:
             # Each receiver has its own stream: draws do not depend on the rest of the batch.
-            node = receiver_ids[receivers[index]]
-            state = _mix(key ^ (np.uint64(node) * _ID_STEP))
-            _draw(
-                state,
-                free[index],
-                fan_out,
-                starts[index],
-                own,
-                own_start,
-                own_ends[index],
-                positions,
-                offset,
-            )
+            receiver = receivers[index]
+            stream = key ^ (np.uint64(receiver_ids[receiver]) * _ID_STEP)
+            if limits.size > 0:
+                stream ^= _mix(np.uint64(limits[moments[receiver]]) + _GOLDEN)
+            state = _mix(stream)
+            start = starts[index]
+            if cumulative.size > 0:
+                drawn = _draw_weighted(
+                    state,
+                    start,
+                    ends[index],
+                    fan_out,
+                    cumulative,
+                    own,
+                    own_start,
+                    own_end,
+                    positions,
+                    offset,
+                )
+            else:
+                _draw(state, free, fan_out, start, own, own_start, own_end, positions, offset)
             for place in range(offset, offset + drawn):
-                targets[place] = receivers[index]
+                targets[place] = receiver
             offset += drawn
-        own_start = own_ends[index]
+        own_start = own_end
+    return targets[:offset], positions[:offset]
 
-    source_ids = np.empty(total, np.int32)
-    values = np.empty(total, np.int32)
-    for edge in range(total):
-        source_ids[edge] = neighbors[positions[edge]]
-        values[edge] = features[positions[edge]]
-    return targets, source_ids, values
+
+@native
+def _gathered(values, positions):  # type: ignore[no-untyped-def]
+    """`values[positions]` as `int32`, bit by bit."""
+    result = np.empty(positions.size, np.int32)
+    for edge in range(positions.size):
+        result[edge] = values[positions[edge]]
+    return result
 
 
 @native
@@ -230,6 +312,54 @@ def _find_or_add(keys, table, num_nodes, ids, hops, count, hop, indices):  # typ
                 break
             if entry >> 32 == key:
                 indices[position] = entry & np.int64(0xFFFFFFFF)
+                break
+            slot = (slot + 1) & (table.size - 1)
+    return count
+
+
+@native
+def _hash_at(node, moment):  # type: ignore[no-untyped-def]
+    return _mix((np.uint64(moment) << _U32) | np.uint64(node))
+
+
+@native
+def _fill_table_at(table, ids, moments, count):  # type: ignore[no-untyped-def]
+    """As `_fill_table` for nodes with a moment; a slot is 31 bits of the hash << 32 | index."""
+    for slot in range(table.size):
+        table[slot] = -1
+    _, shift = _hashing(table.size, _MANY)
+    for index in range(count):
+        code = _hash_at(ids[index], moments[index])
+        slot = np.int64(code >> shift)
+        while table[slot] >= 0:
+            slot = (slot + 1) & (table.size - 1)
+        table[slot] = (np.int64(code & _LOW_31) << 32) | index
+
+
+@native
+def _find_or_add_at(  # type: ignore[no-untyped-def]
+    keys, key_moments, table, ids, moments, hops, count, hop, indices
+):
+    """As `_find_or_add` for nodes with a moment."""
+    _, shift = _hashing(table.size, _MANY)
+    for position in range(keys.size):
+        key, moment = keys[position], key_moments[position]
+        code = _hash_at(key, moment)
+        mark = np.int64(code & _LOW_31)
+        slot = np.int64(code >> shift)
+        while True:
+            entry = table[slot]
+            if entry < 0:
+                table[slot] = (mark << 32) | count
+                ids[count] = key
+                moments[count] = moment
+                hops[count] = hop
+                indices[position] = count
+                count += 1
+                break
+            index = entry & np.int64(0xFFFFFFFF)
+            if entry >> 32 == mark and ids[index] == key and moments[index] == moment:
+                indices[position] = index
                 break
             slot = (slot + 1) & (table.size - 1)
     return count
@@ -324,38 +454,76 @@ def _by_target(edge_set, drawn, segments, num_targets):  # type: ignore[no-untyp
 
 @native
 def sample_subgraph(  # type: ignore[no-untyped-def]
-    seed, batch, indptrs, neighbors, features, active, fan_outs, num_nodes, mask_own
+    seed,
+    batch,
+    row_moments,
+    limits,
+    indptrs,
+    neighbors,
+    behaviors,
+    weights,
+    times,
+    cumulatives,
+    active,
+    fan_outs,
+    num_nodes,
+    mask_own,
 ):
     """Draws the subgraph of a batch.
 
     Args:
         seed: `uint64`.
         batch: `int32 [2, B]`, users and items of the rows, in range.
-        indptrs: Four `int64 [num_rows + 1]`.
+        row_moments: `int32 [B]`, position of each row's limit in `limits`; empty without limits.
+        limits: `int64`, the batch's distinct time limits; empty without limits.
+        indptrs: Four `[num_rows + 1]`, all `int32` or all `int64`.
         neighbors: Four `int32 [num_edges]`.
-        features: Four `int32 [num_edges]`, the bits of each edge's feature.
+        behaviors: Two unsigned `[num_edges]`, of the interaction edge sets.
+        weights: Two `int32 [num_edges]`, the bits of the similarity edges' weights.
+        times: Two `[num_edges]` of the interaction edge sets; empty without limits.
+        cumulatives: Four `float64 [num_edges]`, sums of weights within each row; empty where all
+            neighbours are drawn alike.
         active: `bool [4]`, edge sets to walk.
         fan_outs: `int64 [4, L]`.
         num_nodes: `int64 [2]`.
-        mask_own: Whether edges between the two nodes of a row are left out.
+        mask_own: Whether edges between the two nodes of a row are left out; not with limits.
 
     Returns:
         Per node set (users, items) `int32 [2, N]` of ids and hops; `int32 [2, B]`, the node of
         each row; per edge set `int32 [3, E]` of sources, targets and features.
     """
     rows = batch.shape[1]
+    limited = limits.size > 0
     counts = np.zeros(2, np.int64)
     ids, hops = np.empty((2, rows), np.int32), np.empty((2, rows), np.int32)
+    moments = np.empty((2, rows if limited else 0), np.int32)
     readout = np.empty((2, rows), np.int32)
+    universe = np.full(2, _MANY)
+    if not limited:
+        universe[:] = num_nodes
     slots = np.empty(2, np.int64)
-    slots[0], slots[1] = _slots(rows, num_nodes[0]), _slots(rows, num_nodes[1])
+    slots[0], slots[1] = _slots(rows, universe[0]), _slots(rows, universe[1])
     tables = np.empty((2, max(slots[0], slots[1])), np.int64)
     for side in range(2):
         table = tables[side, : slots[side]]
-        _fill_table(table, num_nodes[side], ids[side], 0)
-        counts[side] = _find_or_add(
-            batch[side], table, num_nodes[side], ids[side], hops[side], 0, 0, readout[side]
-        )
+        if limited:
+            _fill_table_at(table, ids[side], moments[side], 0)
+            counts[side] = _find_or_add_at(
+                batch[side],
+                row_moments,
+                table,
+                ids[side],
+                moments[side],
+                hops[side],
+                0,
+                0,
+                readout[side],
+            )
+        else:
+            _fill_table(table, universe[side], ids[side], 0)
+            counts[side] = _find_or_add(
+                batch[side], table, universe[side], ids[side], hops[side], 0, 0, readout[side]
+            )
 
     # Per edge set: its receivers in the order in which its channel finds them. Those found in one
     # hop, found[edge_set, begin:end], are expanded in the next.
@@ -382,39 +550,65 @@ def sample_subgraph(  # type: ignore[no-untyped-def]
                 own = _own_edges(
                     readout[side], batch[other], ids[side], indptrs[edge_set], neighbors[edge_set]
                 )
-            targets, source_ids, values = _draw_edges(
+            targets, positions = _draw_edges(
                 found[edge_set, begin[edge_set] : end[edge_set]],
                 ids[side],
+                moments[side],
+                limits,
                 indptrs[edge_set],
-                neighbors[edge_set],
-                features[edge_set],
+                times[edge_set] if edge_set < 2 else times[0][:0],
+                cumulatives[edge_set],
                 own,
                 fan_outs[edge_set, hop],
                 _mix(seed + _GOLDEN * np.uint64(4 * hop + edge_set + 1)),
             )
+            source_ids = _gathered(neighbors[edge_set], positions)
+            if edge_set < 2:
+                values = _gathered(behaviors[edge_set], positions)
+            else:
+                values = _gathered(weights[edge_set - 2], positions)
             total = targets.size
 
-            need = min(counts[other] + total, num_nodes[other])
+            need = min(counts[other] + total, universe[other])
             if ids.shape[1] < need:
                 ids, hops = _widened(ids, need), _widened(hops, need)
                 seen, found = _widened(seen, need), _widened(found, need)
-            if slots[other] < _slots(need, num_nodes[other]):
-                slots[other] = _slots(need, num_nodes[other])
+                if limited:
+                    moments = _widened(moments, need)
+            grows = slots[other] < _slots(need, universe[other])
+            if grows:
+                slots[other] = _slots(need, universe[other])
                 if tables.shape[1] < slots[other]:
                     tables = _widened(tables, slots[other])
-                table = tables[other, : slots[other]]
-                _fill_table(table, num_nodes[other], ids[other], counts[other])
+            table = tables[other, : slots[other]]
             sources = np.empty(total, np.int32)
-            counts[other] = _find_or_add(
-                source_ids,
-                tables[other, : slots[other]],
-                num_nodes[other],
-                ids[other],
-                hops[other],
-                counts[other],
-                hop + 1,
-                sources,
-            )
+            if limited:
+                if grows:
+                    _fill_table_at(table, ids[other], moments[other], counts[other])
+                counts[other] = _find_or_add_at(
+                    source_ids,
+                    _gathered(moments[side], targets),
+                    table,
+                    ids[other],
+                    moments[other],
+                    hops[other],
+                    counts[other],
+                    hop + 1,
+                    sources,
+                )
+            else:
+                if grows:
+                    _fill_table(table, universe[other], ids[other], counts[other])
+                counts[other] = _find_or_add(
+                    source_ids,
+                    table,
+                    universe[other],
+                    ids[other],
+                    hops[other],
+                    counts[other],
+                    hop + 1,
+                    sources,
+                )
             following[feeds] = _list_unseen(sources, seen[feeds], found[feeds], following[feeds])
 
             if drawn.shape[1] < num_drawn + total:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 NODE_SETS = ("user", "item")
 
 # Edge set -> (source node set, target node set, feature of its edges). Messages flow from source
@@ -14,6 +16,9 @@ EDGE_SETS = {
     "user_user": ("user", "user", "weight"),
     "item_item": ("item", "item", "weight"),
 }
+
+# Dtype of an edge feature in a sampled graph; stores may hold behaviours in fewer bits.
+FEATURE_DTYPES = {"behavior": np.dtype(np.int32), "weight": np.dtype(np.float32)}
 
 # Channel -> its edge sets; a walk never leaves its channel.
 CHANNELS = {

@@ -38,7 +38,11 @@ class Edges(NamedTuple):
     def from_csr(cls, csr: CSR) -> Edges:
         """All edges of a stored edge set, as NumPy arrays sorted by target."""
         target = np.repeat(np.arange(len(csr.indptr) - 1, dtype=np.int32), np.diff(csr.indptr))
-        return cls(csr.indices, target, csr.data.get("behavior"), csr.data.get("weight"))
+        behavior = csr.data.get("behavior")
+        if behavior is not None:
+            # Stores hold behaviours in fewer bits than TensorFlow takes for an index.
+            behavior = behavior.astype(np.int32, copy=False)
+        return cls(csr.indices, target, behavior, csr.data.get("weight"))
 
 
 @keras.utils.register_keras_serializable(package="tfmtl")
@@ -58,11 +62,18 @@ class AttentionConvolution(keras.layers.Layer):
         num_behaviors: Behaviour combinations on the edges (2 to the number of tasks); each gets a
             vector added to the neighbour's state, in the score and in the message. 0 ignores them.
         use_edge_weight: Adds log(weight) of the edge to the score.
+        max_neighbors: Most neighbours that a target of a sampled sub-graph has, such as the
+            largest fan-out. Neighbours are then laid out in rows of this width, so that scores
+            and messages are matrix products without temporaries per edge. None takes any number.
         l2: Penalty on the squared kernels.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Call arguments: target states `[T, d]`, source states `[S, d]`, `Edges`.
     Output shape: `float [T, d]`.
+
+    Raises:
+        ValueError: If `attention` is unknown or `max_neighbors` is not positive.
+        tf.errors.InvalidArgumentError: If a target has more than `max_neighbors` neighbours.
 
     References:
         MoGENet equations 1 and 2; GeniePath (AAAI 2019) for linear storage.
@@ -85,15 +96,21 @@ class AttentionConvolution(keras.layers.Layer):
         attention: Attention = "dot",
         num_behaviors: int = 0,
         use_edge_weight: bool = False,
+        max_neighbors: int | None = None,
         l2: float = 0.0,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        if max_neighbors is not None and max_neighbors < 1:
+            raise ValueError(
+                f"expected max_neighbors of at least 1, or None; received {max_neighbors}"
+            )
         if attention not in ("dot", "additive"):
             raise ValueError(f"expected attention 'dot' or 'additive'; received {attention!r}")
         self.attention = attention
         self.num_behaviors = int(num_behaviors)
         self.use_edge_weight = bool(use_edge_weight)
+        self.max_neighbors = max_neighbors
         self.l2 = float(l2)
 
     def build(self, input_shape: Any) -> None:
@@ -146,21 +163,31 @@ class AttentionConvolution(keras.layers.Layer):
         if self.attention == "dot":
             scores = tf.reduce_sum(edge_target_part * edge_source_part, axis=-1)
             if self.num_behaviors:
-                behavior = tf.cast(self._behavior, target_part.dtype)
-                of_behavior = tf.matmul(target_part, behavior, transpose_b=True)
                 place = edges.target * self.num_behaviors + edges.behavior
-                scores += tf.gather(tf.reshape(of_behavior, [-1]), place)
+                scores += tf.gather(tf.reshape(self._behavior_scores(target_part), [-1]), place)
             scores = tf.cast(scores, tf.float32)
         else:
             if self.num_behaviors:
-                behavior = tf.matmul(self._behavior, self._key)
-                behavior = tf.cast(behavior, edge_source_part.dtype)
-                edge_source_part += tf.gather(behavior, edges.behavior)
-            hidden = tf.cast(tf.tanh(edge_target_part + edge_source_part), tf.float32)
-            scores = tf.linalg.matvec(hidden, self._score)
-        if self.use_edge_weight and edges.weight is not None:
-            scores += tf.math.log(tf.cast(edges.weight, tf.float32))
-        return scores
+                edge_source_part += self._behavior_keys(edges.behavior, edge_source_part.dtype)
+            scores = self._additive_scores(edge_target_part, edge_source_part)
+        return self._with_edge_weight(scores, edges)
+
+    def _behavior_scores(self, target_part: tf.Tensor) -> tf.Tensor:
+        """What every behaviour adds to `dot` scores of every target, `[T, behaviours]`."""
+        behavior = tf.cast(self._behavior, target_part.dtype)
+        return tf.matmul(target_part, behavior, transpose_b=True)
+
+    def _behavior_keys(self, behavior: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+        return tf.gather(tf.cast(tf.matmul(self._behavior, self._key), dtype), behavior)
+
+    def _additive_scores(self, target_part: tf.Tensor, source_part: tf.Tensor) -> tf.Tensor:
+        hidden = tf.cast(tf.tanh(target_part + source_part), tf.float32)
+        return tf.tensordot(hidden, self._score, 1)
+
+    def _with_edge_weight(self, scores: tf.Tensor, edges: Edges) -> tf.Tensor:
+        if not self.use_edge_weight or edges.weight is None:
+            return scores
+        return scores + tf.math.log(tf.cast(edges.weight, tf.float32))
 
     def _message(self, neighborhood: tf.Tensor) -> tf.Tensor:
         return tf.nn.leaky_relu(tf.matmul(neighborhood, tf.cast(self._value, neighborhood.dtype)))
@@ -171,8 +198,20 @@ class AttentionConvolution(keras.layers.Layer):
         edges = Edges(*edges)
         # Keras casts the first argument alone to the layer's dtype.
         source_states = tf.cast(source_states, target_states.dtype)
-        targets = tf.shape(target_states)[0]
-        target_part, source_part = self._factors(target_states, source_states)
+        parts = self._factors(target_states, source_states)
+        if self.max_neighbors is None:
+            return self._message(self._over_segments(*parts, source_states, edges))
+        return self._message(self._over_rows(*parts, source_states, edges))
+
+    def _over_segments(
+        self,
+        target_part: tf.Tensor,
+        source_part: tf.Tensor,
+        source_states: tf.Tensor,
+        edges: Edges,
+    ) -> tf.Tensor:
+        """Sums `[T, d]` over edges in a list, any number per target."""
+        targets = tf.shape(target_part)[0]
         edge_source_part = tf.gather(source_part, edges.source)
         scores = self._scores(target_part, edge_source_part, edges)
         # The largest score only steadies the exponential: its gradient cancels.
@@ -189,15 +228,77 @@ class AttentionConvolution(keras.layers.Layer):
         neighborhood = tf.math.unsorted_segment_sum(
             weights[:, tf.newaxis] * edge_states, edges.target, targets
         )
-        if self.num_behaviors:
-            share = tf.math.unsorted_segment_sum(
-                weights,
-                edges.target * self.num_behaviors + edges.behavior,
-                targets * self.num_behaviors,
-            )
-            share = tf.reshape(share, [-1, self.num_behaviors])
-            neighborhood += tf.matmul(share, tf.cast(self._behavior, share.dtype))
-        return self._message(neighborhood)
+        return self._with_behaviors(neighborhood, weights, edges.target, edges.behavior)
+
+    def _over_rows(
+        self,
+        target_part: tf.Tensor,
+        source_part: tf.Tensor,
+        source_states: tf.Tensor,
+        edges: Edges,
+    ) -> tf.Tensor:
+        """Sums `[T, d]` over edges in rows `[T, max_neighbors]`, one row per target."""
+        targets, num_edges = tf.shape(target_part)[0], tf.shape(edges.target)[0]
+        bounds = tf.searchsorted(edges.target, tf.range(targets + 1))
+        place = bounds[:-1, tf.newaxis] + tf.range(self.max_neighbors)
+        present = place < bounds[1:, tf.newaxis]
+        tf.debugging.assert_less_equal(
+            tf.reduce_max(bounds[1:] - bounds[:-1]),
+            self.max_neighbors,
+            "a target has more neighbours than max_neighbors: raise it to the largest fan-out of "
+            "the sampler, or set it to None",
+        )
+
+        def in_rows(values: tf.Tensor) -> tf.Tensor:
+            # An edge beyond the last stands in for those that are not there.
+            padded = tf.concat([values, tf.zeros([1], values.dtype)], axis=0)
+            return tf.gather(padded, tf.where(present, place, num_edges))
+
+        rows = Edges(*(None if part is None else in_rows(part) for part in edges))
+        row_source_part = tf.gather(source_part, rows.source)
+        if self.attention == "dot":
+            scores = tf.linalg.matvec(row_source_part, target_part)
+            if self.num_behaviors:
+                scores += tf.gather(self._behavior_scores(target_part), rows.behavior, batch_dims=1)
+            scores = tf.cast(scores, tf.float32)
+        else:
+            if self.num_behaviors:
+                row_source_part += self._behavior_keys(rows.behavior, row_source_part.dtype)
+            scores = self._additive_scores(target_part[:, tf.newaxis], row_source_part)
+        scores = self._with_edge_weight(scores, rows)
+        weights = tf.nn.softmax(tf.where(present, scores, scores.dtype.min))
+        weights = tf.cast(tf.where(present, weights, 0.0), source_states.dtype)
+        row_states = (
+            row_source_part
+            if source_part is source_states
+            else tf.gather(source_states, rows.source)
+        )
+        neighborhood = tf.linalg.matvec(row_states, weights, transpose_a=True)
+        target = tf.repeat(tf.range(targets), self.max_neighbors)
+        return self._with_behaviors(
+            neighborhood,
+            tf.reshape(weights, [-1]),
+            target,
+            None if rows.behavior is None else tf.reshape(rows.behavior, [-1]),
+        )
+
+    def _with_behaviors(
+        self,
+        neighborhood: tf.Tensor,
+        weights: tf.Tensor,
+        target: tf.Tensor,
+        behavior: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """Adds the behaviours' vectors to sums `[T, d]`, weighted as their edges are."""
+        if not self.num_behaviors:
+            return neighborhood
+        share = tf.math.unsorted_segment_sum(
+            weights,
+            target * self.num_behaviors + behavior,
+            tf.shape(neighborhood)[0] * self.num_behaviors,
+        )
+        share = tf.reshape(share, [-1, self.num_behaviors])
+        return neighborhood + tf.matmul(share, tf.cast(self._behavior, share.dtype))
 
     def full_graph(
         self,
@@ -258,5 +359,6 @@ class AttentionConvolution(keras.layers.Layer):
             "attention": self.attention,
             "num_behaviors": self.num_behaviors,
             "use_edge_weight": self.use_edge_weight,
+            "max_neighbors": self.max_neighbors,
             "l2": self.l2,
         }

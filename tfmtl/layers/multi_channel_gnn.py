@@ -39,6 +39,7 @@ class MultiChannelGNN(keras.layers.Layer):
         depth: See `DepthGate`.
         num_behaviors: Behaviour combinations on interaction edges; 0 ignores them.
         use_edge_weight: Whether similarity enters the attention of the similarity channels.
+        max_neighbors: See `AttentionConvolution`.
         l2: Penalty on the squared kernels.
         **kwargs: Passed to `keras.layers.Layer`.
 
@@ -69,6 +70,7 @@ class MultiChannelGNN(keras.layers.Layer):
         depth: Depth = "lstm",
         num_behaviors: int = 0,
         use_edge_weight: bool = False,
+        max_neighbors: int | None = None,
         l2: float = 0.0,
         **kwargs: Any,
     ):
@@ -86,6 +88,7 @@ class MultiChannelGNN(keras.layers.Layer):
         self.depth = depth
         self.num_behaviors = int(num_behaviors)
         self.use_edge_weight = bool(use_edge_weight)
+        self.max_neighbors = max_neighbors
         self.l2 = float(l2)
 
     def build(self, input_shape: Any) -> None:
@@ -97,6 +100,7 @@ class MultiChannelGNN(keras.layers.Layer):
                 attention=self.attention,
                 num_behaviors=self.num_behaviors if interaction else 0,
                 use_edge_weight=self.use_edge_weight and not interaction,
+                max_neighbors=self.max_neighbors,
                 l2=self.l2,
                 dtype=self.dtype_policy,
                 name=f"{channel}_convolution",
@@ -197,6 +201,7 @@ class MultiChannelGNN(keras.layers.Layer):
             "depth": self.depth,
             "num_behaviors": self.num_behaviors,
             "use_edge_weight": self.use_edge_weight,
+            "max_neighbors": self.max_neighbors,
             "l2": self.l2,
         }
 

@@ -9,6 +9,7 @@ from tfmtl.training.experiment import (
     ModelConfig,
     TrainingConfig,
 )
+from tfmtl.training.freed_memory import keep_freed_memory
 from tfmtl.training.prepared_data import PreparedData, prepare_data
 from tfmtl.training.progress_bar import ProgressBar
 from tfmtl.training.run_folder import RunFolder, TrainedRun, load_run
@@ -36,6 +37,7 @@ __all__ = [
     "TrainingState",
     "ValidationMetrics",
     "evaluate_log",
+    "keep_freed_memory",
     "load_run",
     "mean_metric",
     "plot_curves",

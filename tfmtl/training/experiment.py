@@ -52,6 +52,12 @@ class GraphConfig(_Section):
         similarity: How G^U and G^I are built.
         fan_out: Neighbours drawn per hop; as many hops as the model has layers.
         mask_own_edges: Whether a row's own edge is dropped when the row is scored.
+        weighted: Edge sets whose neighbours are drawn in proportion to their weight, such as
+            `user_user`; those of all others alike.
+        time_limit: Whether a training row sees only what happened before it. Every row of the log
+            is then an edge with its time. Scoring uses the whole graph, as it does without.
+        time_granularity: Length of the periods to whose start time limits are floored; 0 for none.
+        buckets: Most sizes of sampled graphs, which are padded to them; 0 for no padding.
 
     Example:
         >>> GraphConfig(behaviors=["like"], fan_out=[10, 5]).fan_out
@@ -64,6 +70,10 @@ class GraphConfig(_Section):
     similarity: SimilarityConfig = SimilarityConfig()
     fan_out: tuple[int, ...] = (10, 10)
     mask_own_edges: bool = True
+    weighted: tuple[str, ...] = ()
+    time_limit: bool = False
+    time_granularity: float = Field(0, ge=0)
+    buckets: int = Field(0, ge=0)
 
 
 class ModelConfig(_Section):
@@ -193,9 +203,10 @@ class Experiment(_Section):
     def resolved(self) -> dict[str, Any]:
         """The experiment as plain data, every hyper-parameter named with its value."""
         content = self.model_dump(mode="json")
-        content["model"]["hyperparameters"] = _plain(
-            {**default_hyperparameters(self.model.name), **self.model.hyperparameters}
-        )
+        hyperparameters = {**default_hyperparameters(self.model.name), **self.model.hyperparameters}
+        if hyperparameters.get("max_neighbors", 0) is None:
+            hyperparameters["max_neighbors"] = max(self.graph.fan_out)
+        content["model"]["hyperparameters"] = _plain(hyperparameters)
         return content
 
     def to_yaml(self) -> str:

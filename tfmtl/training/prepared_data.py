@@ -13,6 +13,16 @@ from tfmtl.datasets.registry import load
 from tfmtl.graph import GraphBundle, build_graph_bundle
 from tfmtl.training.experiment import Experiment
 
+# What a graph's manifest says nothing about.
+_HOW_TO_SAMPLE = {
+    "fan_out",
+    "mask_own_edges",
+    "weighted",
+    "time_limit",
+    "time_granularity",
+    "buckets",
+}
+
 
 @dataclass(frozen=True)
 class PreparedData:
@@ -89,6 +99,7 @@ def prepare_data(
             edges=graph.edges,
             behaviors=graph.behaviors,
             similarity=graph.similarity,
+            keep_times=graph.time_limit,
             progress=progress,
         )
     return PreparedData(
@@ -110,5 +121,6 @@ def _origin(
         "split_fingerprint": loaded.split.train.fingerprint(),
         "history_fingerprint": None if history is None else history.fingerprint(),
         "encoder_fingerprint": encoder.fingerprint(),
-        **experiment.graph.model_dump(mode="json", exclude={"fan_out", "mask_own_edges"}),
+        "keep_times": experiment.graph.time_limit,
+        **experiment.graph.model_dump(mode="json", exclude=_HOW_TO_SAMPLE),
     }

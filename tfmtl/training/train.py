@@ -5,18 +5,21 @@ from __future__ import annotations
 import csv
 import os
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import tf_keras as keras
 
+from tfmtl.data.encoded_log import EncodedLog
 from tfmtl.data.feature_encoder import FeatureEncoder
 from tfmtl.data.pipeline import training_dataset
-from tfmtl.graph import NeighborSampler
+from tfmtl.graph import GraphBundle, NeighborSampler, SizeBuckets
 from tfmtl.models.multi_task_model import MultiTaskModel
 from tfmtl.models.registry import build_model
 from tfmtl.training.curves import plot_curves
 from tfmtl.training.experiment import Experiment, ExperimentError
+from tfmtl.training.freed_memory import keep_freed_memory
 from tfmtl.training.prepared_data import PreparedData, prepare_data
 from tfmtl.training.progress_bar import ProgressBar
 from tfmtl.training.run_folder import RunFolder
@@ -65,6 +68,7 @@ def train(
     _claim(run, experiment, resume)
     settings = experiment.training
     keras.utils.set_random_seed(settings.seed)
+    keep_freed_memory()
     if data is None:
         data = prepare_data(experiment, data_dir=data_dir, progress=progress)
     if settings.monitor == "gauc" and not data.loaded.log.schema.has_ids:
@@ -79,22 +83,18 @@ def train(
             f"the data changed since the run under {run.path} began: resume it with the data of "
             "then, or train into another folder"
         )
+    hyperparameters = experiment.resolved()["model"]["hyperparameters"]
     sampler = None
     if experiment.uses_graph:
         assert data.bundle is not None
         if not resume:
             data.bundle.save(run.graph)
-        sampler = NeighborSampler(
-            data.bundle,
-            fan_outs=experiment.graph.fan_out,
-            channels=experiment.resolved()["model"]["hyperparameters"]["channels"],
-            mask_own_edges=experiment.graph.mask_own_edges,
-        )
+        sampler = _sampler(experiment, data.bundle, data.train)
     model = build_model(
         experiment.model.name,
         data.loaded.log.schema,
         data.encoder,
-        experiment.model.hyperparameters,
+        hyperparameters,
         exclude_inputs=experiment.model.exclude_inputs,
     )
     model.compile(optimizer=_optimizer(experiment))
@@ -178,6 +178,25 @@ def _claim(run: RunFolder, experiment: Experiment, resume: bool) -> None:
     aside = run.experiment.with_suffix(".partial")
     aside.write_text(experiment.to_yaml(), encoding="utf-8")
     os.replace(aside, run.experiment)
+
+
+def _sampler(experiment: Experiment, bundle: GraphBundle, rows: EncodedLog) -> NeighborSampler:
+    graph, settings = experiment.graph, experiment.training
+    sampler_of = partial(
+        NeighborSampler,
+        bundle,
+        fan_outs=graph.fan_out,
+        channels=experiment.resolved()["model"]["hyperparameters"]["channels"],
+        mask_own_edges=graph.mask_own_edges,
+        weighted=graph.weighted,
+        time_limit=graph.time_limit,
+        time_granularity=graph.time_granularity,
+    )
+    if not graph.buckets:
+        return sampler_of()
+    batch_size = min(settings.batch_size, len(rows))
+    buckets = SizeBuckets.fit(sampler_of(), rows, batch_size, graph.buckets, seed=settings.seed)
+    return sampler_of(buckets=buckets)
 
 
 def _optimizer(experiment: Experiment) -> keras.optimizers.Optimizer:
