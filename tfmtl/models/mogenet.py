@@ -55,8 +55,9 @@ class MoGENet(MultiTaskModel):
         depth: `lstm` or `geniepath`.
         edge_behaviors: Whether attention sees which behaviours an interaction edge stands for.
         use_edge_weight: Whether attention sees the similarity of G^U and G^I.
-        max_neighbors: Most neighbours that a node of a sampled graph has, which makes a step about
-            twice as fast; None takes any number. An experiment fills in its largest fan-out.
+        max_neighbors: Most neighbours that a node of a sampled graph has, see
+            `AttentionConvolution`; None takes any number. An experiment fills in its largest
+            fan-out.
         kappa: `product`, `concat`, `add` or `mlp`.
         normalize_states: Whether states have a root mean square of 1 before kappa.
         expert_units: Widths of an expert f^n.
