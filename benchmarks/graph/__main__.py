@@ -14,26 +14,13 @@ import json
 import multiprocessing
 import os
 import platform
-import resource
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from benchmarks.graph import sampling, scale, similarity, training
-
-PARTS = ("sampling", "similarity", "scale", "training")
-
-
-def _measure(part: str, data_dir: Path | None) -> dict[str, object]:
-    results: dict[str, object] = {
-        "sampling": sampling.measure,
-        "similarity": similarity.measure,
-        "scale": scale.measure,
-        "training": lambda: training.measure(data_dir),
-    }[part]()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {**results, f"{part}_peak_gb": peak}
+from benchmarks.graph.parts import PARTS, measure
 
 
 def main(
@@ -52,8 +39,10 @@ def main(
     context = multiprocessing.get_context("spawn")
     for part in only or PARTS:
         typer.echo(f"{part} ...")
-        with context.Pool(1) as pool:
-            results |= pool.apply(_measure, (part, data_dir))
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            own = pool.submit(measure, part, data_dir).result()
+        typer.echo("\n".join(f"  {name}: {value}" for name, value in own.items()))
+        results |= own
     typer.echo(json.dumps(results))
 
 

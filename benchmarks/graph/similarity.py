@@ -70,7 +70,7 @@ def _by_dot_topn(matrix: scipy.sparse.csr_matrix) -> float | None:
 
 def measure() -> dict[str, float | None]:
     """Seconds per side, their ratios, and whether a sample of rows is as SciPy says."""
-    bundle = random_bundle(power_law=True)
+    bundle = random_bundle(power_law=True, merged=True)
     results: dict[str, float | None] = {}
     for side, edge_set, prefix in (
         ("item", "user_item", ""),

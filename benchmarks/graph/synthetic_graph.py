@@ -22,10 +22,13 @@ def random_pairs(power_law: bool, seed: int = 0) -> tuple[np.ndarray, np.ndarray
     return users.astype(np.int32), items.astype(np.int32)
 
 
-def random_bundle(power_law: bool) -> GraphBundle:
-    """The user-item graph of `random_pairs`, repeated pairs merged."""
+def random_bundle(power_law: bool, *, merged: bool) -> GraphBundle:
+    """The user-item graph of `random_pairs`; repeated pairs are one edge, or as many as drawn."""
     users, items = random_pairs(power_law)
     behaviors = np.ones(users.size, np.uint8)
-    item_user, user_item = interaction_stores(users, items, behaviors, NUM_USERS + 1, NUM_ITEMS + 1)
+    times = None if merged else np.arange(users.size, dtype=np.int32)
+    item_user, user_item = interaction_stores(
+        users, items, behaviors, NUM_USERS + 1, NUM_ITEMS + 1, times=times
+    )
     stores = {"item_user": item_user, "user_item": user_item}
     return GraphBundle(stores, NUM_USERS + 1, NUM_ITEMS + 1)

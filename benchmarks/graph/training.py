@@ -51,27 +51,30 @@ def measure(data_dir: Path | None) -> dict[str, float | str]:
     )
     model.build_weights()
     sampler = NeighborSampler(data.bundle, fan_outs=FAN_OUTS)
-    dataset = training_dataset(data.train, batch_size=BATCH, sample=sampler)
-    step = tf.function(model.train_step, input_signature=[dataset.element_spec])
-    iterator = iter(dataset)
+    iterator = iter(training_dataset(data.train, batch_size=BATCH, sample=sampler))
+    steps = len(data.train) // BATCH
+
+    @tf.function
+    def step() -> tuple[tf.Tensor, tf.Tensor]:
+        asked = tf.timestamp()
+        with tf.control_dependencies([asked]):
+            batch = next(iterator)
+        with tf.control_dependencies(tf.nest.flatten(batch[1])):
+            waited = tf.timestamp() - asked
+        return waited, model.train_step(batch)["loss"]
+
     for _ in range(WARM_UP):
-        step(next(iterator))
-    waiting, steps = 0.0, 0
+        step()
     start = time.perf_counter()
-    while True:
-        asked = time.perf_counter()
-        batch = next(iterator, None)
-        waiting += time.perf_counter() - asked
-        if batch is None:
-            break
-        float(step(batch)["loss"])
-        steps += 1
+    waiting = sum(float(step()[0]) for _ in range(steps - WARM_UP))
     seconds = time.perf_counter() - start
+    rate = (steps - WARM_UP) * BATCH / seconds
     return {
         "train_dataset": experiment.dataset.name,
+        "train_steps": steps - WARM_UP,
         "epoch_s": seconds,
         "input_wait_s": waiting,
         "input_wait_share": waiting / seconds,
-        "train_samples_per_s": steps * BATCH / seconds,
-        "train_ratio_to_pyg": steps * BATCH / seconds / PYG_SAMPLES_PER_SECOND,
+        "train_samples_per_s": rate,
+        "train_ratio_to_pyg": rate / PYG_SAMPLES_PER_SECOND,
     }
