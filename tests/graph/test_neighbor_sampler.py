@@ -92,6 +92,12 @@ def test_order_and_readout(bundle):
         assert graph.targets[name].max() < len(graph.ids[target])
         # A receiver is at least one hop inside, so layers can work on prefixes.
         assert graph.hops[target][graph.targets[name]].max() <= 2
+        assert graph.spans[name].shape == (len(graph.ids[target]), 2)
+        for node, (first, degree) in enumerate(graph.spans[name].tolist()):
+            edges = np.flatnonzero(graph.targets[name] == node).tolist()
+            assert edges == list(range(first, first + degree))
+    for side, within in graph.within.items():
+        assert within.tolist() == [(graph.hops[side] <= hop).sum() for hop in range(4)]
 
 
 def test_draws_are_distinct_edges_of_the_graph_within_the_fan_out(bundle):

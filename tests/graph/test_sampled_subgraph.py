@@ -9,7 +9,16 @@ def test_flat_round_trip(bundle):
     graph = sampler.sample(np.array([4, 9]), np.array([5, 1]), seed=3)
     assert graph.edge_sets == ("item_user", "user_item", "item_item")
     again = SampledSubgraph.from_flat(graph.flat(), graph.edge_sets)
-    for part in ("ids", "hops", "readout", "sources", "targets", "features"):
+    for part in (
+        "ids",
+        "hops",
+        "readout",
+        "within",
+        "sources",
+        "targets",
+        "features",
+        "spans",
+    ):
         first, second = getattr(graph, part), getattr(again, part)
         assert list(first) == list(second)
         for name in first:

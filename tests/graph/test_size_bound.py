@@ -4,6 +4,8 @@ import pytest
 from tfmtl.graph import CSR, GraphBundle, NeighborSampler
 from tfmtl.graph.size_bound import size_bound
 
+SIZES = {"user": 51, "item": 151}
+
 
 def star_bundle():
     """Users 1 to 50, each linked with 3 items of its own."""
@@ -21,6 +23,10 @@ def test_counts_what_fan_outs_and_degrees_allow():
     assert size_bound(sampler, 4) == {
         "user": 4 + 4 + 8 + 1,
         "item": 4 + 8 + 12 + 1,
+        "user/0": 4,
+        "item/0": 4,
+        "user/1": 4 + 4,
+        "item/1": 4 + 8,
         "item_user": 8 + 12,
         "user_item": 4 + 8,
     }
@@ -28,9 +34,11 @@ def test_counts_what_fan_outs_and_degrees_allow():
 
 def test_never_exceeds_the_graph():
     sampler = NeighborSampler(star_bundle(), fan_outs=(10,) * 5, channels=("interaction",))
+    prefixes = {f"{name}/{hop}": size for hop in range(5) for name, size in SIZES.items()}
     assert size_bound(sampler, 1000) == {
         "user": 52,
         "item": 152,
+        **prefixes,
         "item_user": 150,
         "user_item": 150,
     }
@@ -60,5 +68,7 @@ def test_no_sample_exceeds_the_bound(bundle, fan_outs, time_limit):
             graph = sampler.sample(users, items, seed, times)
             for side in ("user", "item"):
                 assert graph.ids[side].size < bound[side]
+                for hop, size in enumerate(graph.within[side][:-1]):
+                    assert size <= bound[f"{side}/{hop}"]
             for name, sources in graph.sources.items():
                 assert sources.size <= bound[name]

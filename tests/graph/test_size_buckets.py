@@ -30,6 +30,11 @@ def test_padding_follows_what_was_sampled(bundle):
         first, second = plain.sample(*batch), padded.sample(*batch)
         sizes = {side: second.ids[side].size for side in ("user", "item")}
         sizes |= {name: sources.size for name, sources in second.sources.items()}
+        for side, within in second.within.items():
+            assert within[-1] == sizes[side]
+            assert np.all(within[:-1] >= first.within[side][:-1])
+            assert np.all(np.diff(within) >= 0)
+            sizes |= {f"{side}/{hop}": size for hop, size in enumerate(within[:-1])}
         assert sizes in padded.buckets.rungs
         for side in ("user", "item"):
             size = first.ids[side].size
@@ -49,6 +54,9 @@ def test_padding_follows_what_was_sampled(bundle):
             assert np.all(second.sources[name][size:] == first.ids[source].size)
             assert np.all(second.targets[name][size:] == first.ids[target].size)
             assert np.all(second.features[name][size:] == (feature == "weight"))
+            nodes = first.ids[target].size
+            np.testing.assert_array_equal(second.spans[name][:nodes], first.spans[name])
+            assert not second.spans[name][nodes:].any()
 
 
 def test_the_lowest_rung_that_holds_the_subgraph_is_taken(bundle):
@@ -56,9 +64,9 @@ def test_the_lowest_rung_that_holds_the_subgraph_is_taken(bundle):
     plain = one_hop.sample(np.array([3, 17]), np.array([1, 2]), 0)
     nodes, edges = plain.ids["user"].size, plain.sources["user_user"].size
     rungs = (
-        {"user": nodes, "item": 9, "user_user": edges},
-        {"user": nodes + 1, "item": 9, "user_user": edges},
-        {"user": nodes + 5, "item": 9, "user_user": edges + 5},
+        {"user": nodes, "item": 9, "user/0": 2, "item/0": 2, "user_user": edges},
+        {"user": nodes + 1, "item": 9, "user/0": 2, "item/0": 2, "user_user": edges},
+        {"user": nodes + 5, "item": 9, "user/0": 2, "item/0": 2, "user_user": edges + 5},
     )
     sampler = NeighborSampler(
         bundle, fan_outs=(2,), channels=("user_similarity",), buckets=SizeBuckets(rungs)
@@ -127,7 +135,11 @@ def test_refuses_ladders_and_samples_that_do_not_fit(bundle):
         SizeBuckets.fit(plain, ROWS, 0)
     with pytest.raises(ValueError, match="batch_size 301 exceeds the 300 rows"):
         SizeBuckets.fit(plain, ROWS, 301)
-    tight = SizeBuckets(({"user": 3, "item": 3, "item_user": 1, "user_item": 1},))
+    with pytest.raises(ValueError, match=r"buckets with sizes of .*'item/2'.*as many fan-outs"):
+        NeighborSampler(
+            bundle, fan_outs=(3, 2, 2), channels=("interaction",), buckets=padded.buckets
+        )
+    tight = SizeBuckets(({name: 3 for name in padded.buckets.rungs[0]},))
     sampler = NeighborSampler(bundle, fan_outs=(3, 2), channels=("interaction",), buckets=tight)
     with pytest.raises(
         ValueError, match=r"the largest bucket has .* fit the buckets with the batc"

@@ -111,6 +111,10 @@ def test_without_edges_all_messages_are_zero(max_neighbors):
     assert not np.any(layer.full_graph(TARGETS.numpy(), SOURCES.numpy(), empty))
 
 
+def as_tensors(edges):
+    return Edges(*(None if part is None else tf.constant(part) for part in edges))
+
+
 @pytest.mark.parametrize("attention", ["dot", "additive"])
 @pytest.mark.parametrize("block_edges", [1, 3, 1000])
 def test_full_graph_equals_call(attention, block_edges):
@@ -118,17 +122,21 @@ def test_full_graph_equals_call(attention, block_edges):
     edges = random_edges(8, behavior=True, weight=True)
     layer = AttentionConvolution(attention=attention, num_behaviors=4, use_edge_weight=True)
     targets, sources = (rng.normal(size=[n, 3]).astype(np.float32) for n in (6, 5))
-    sampled = layer(tf.constant(targets), tf.constant(sources), Edges(*map(tf.constant, edges)))
+    sampled = layer(tf.constant(targets), tf.constant(sources), as_tensors(edges))
     full = layer.full_graph(targets, sources, edges, block_edges=block_edges)
     assert full.dtype == np.float32
     assert not full[3].any()
     np.testing.assert_allclose(full, sampled, atol=1e-6)
 
 
+@pytest.mark.parametrize("spans", [False, True])
 @pytest.mark.parametrize("attention", ["dot", "additive"])
-def test_neighbors_in_rows_give_the_same_messages_and_gradients(attention):
+def test_neighbors_in_rows_give_the_same_messages_and_gradients(attention, spans):
     rng = np.random.default_rng(3)
-    edges = Edges(*map(tf.constant, random_edges(8, behavior=True, weight=True)))
+    edges = as_tensors(random_edges(8, behavior=True, weight=True))
+    if spans:
+        bounds = np.searchsorted(edges.target, np.arange(7)).astype(np.int32)
+        edges = edges._replace(span=tf.stack([bounds[:-1], np.diff(bounds)], axis=1))
     targets, sources = (tf.constant(rng.normal(size=[n, 3]), tf.float32) for n in (6, 5))
     options = {"attention": attention, "num_behaviors": 4, "use_edge_weight": True}
     listed, rows = (AttentionConvolution(**options, max_neighbors=most) for most in (None, 8))
@@ -171,7 +179,7 @@ def test_edges_of_a_store_are_sorted_by_receiver():
 @pytest.mark.parametrize("attention", ["dot", "additive"])
 def test_as_a_layer(attention, max_neighbors):
     rng = np.random.default_rng(5)
-    edges = Edges(*map(tf.constant, random_edges(8, behavior=True, weight=True)))
+    edges = as_tensors(random_edges(8, behavior=True, weight=True))
     targets, sources = (tf.constant(rng.normal(size=[n, 4]), tf.float32) for n in (6, 5))
     run_layer_test(
         lambda: AttentionConvolution(

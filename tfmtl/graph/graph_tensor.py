@@ -12,6 +12,7 @@ from tfmtl.graph.sampled_subgraph import SampledSubgraph
 from tfmtl.graph.topology import EDGE_SETS, FEATURE_DTYPES, NODE_SETS
 
 _READOUT = "_readout"
+_HOPS = "_hops"
 
 
 def graph_tensor_spec(edge_sets: Sequence[str]) -> tfgnn.GraphTensorSpec:
@@ -24,9 +25,12 @@ def graph_tensor_spec(edge_sets: Sequence[str]) -> tfgnn.GraphTensorSpec:
         edge_sets: Names among `EDGE_SETS`.
 
     Returns:
-        Spec of a scalar `GraphTensor` of one component: node sets `user` and `item` (features `id`
-        and `hop`, `int32`), the edge sets (`behavior int32` or `weight float32`), and TF-GNN's
-        structured readout, keys `user` and `item`.
+        Spec of a scalar `GraphTensor` of one component. Node sets `user` and `item` with the
+        features `id` and `hop`, `int32 [N]`, and for every edge set that ends there, by its name,
+        the first edge and the number of edges of each node, `int32 [N, 2]`. The edge sets, with
+        `behavior int32` or `weight float32`. An auxiliary node set `_hops` with a node per hop and
+        the features `user` and `item`, how many leading nodes hold all that were found by then. And
+        TF-GNN's structured readout, keys `user` and `item`.
 
     Example:
         >>> spec = graph_tensor_spec(["user_user"])
@@ -42,12 +46,18 @@ def graph_tensor_spec(edge_sets: Sequence[str]) -> tfgnn.GraphTensorSpec:
             adjacency_spec=tfgnn.AdjacencySpec.from_incident_node_sets(source, target, column),
         )
 
+    span = tf.TensorSpec([None, 2], tf.int32)
     nodes = {
-        name: tfgnn.NodeSetSpec.from_field_specs(
-            features_spec={"id": column, "hop": column}, sizes_spec=one
+        node_set: tfgnn.NodeSetSpec.from_field_specs(
+            features_spec={"id": column, "hop": column}
+            | {name: span for name in edge_sets if EDGE_SETS[name][1] == node_set},
+            sizes_spec=one,
         )
-        for name in NODE_SETS
+        for node_set in NODE_SETS
     }
+    nodes[_HOPS] = tfgnn.NodeSetSpec.from_field_specs(
+        features_spec={name: column for name in NODE_SETS}, sizes_spec=one
+    )
     nodes[_READOUT] = tfgnn.NodeSetSpec.from_field_specs(sizes_spec=one)
     edges = {f"{_READOUT}/{name}": edge_set(name, _READOUT, {}) for name in NODE_SETS}
     for name in edge_sets:
@@ -73,9 +83,9 @@ def to_graph_tensor(subgraph: SampledSubgraph) -> tfgnn.GraphTensor:
     Example:
         >>> import numpy as np
         >>> one, zero = np.array([7], np.int32), np.array([0], np.int32)
-        >>> nodes = {"user": one, "item": one}
+        >>> nodes, within = {"user": one, "item": one}, {"user": one // 7, "item": one // 7}
         >>> first = {"user": zero, "item": zero}
-        >>> graph = to_graph_tensor(SampledSubgraph(nodes, first, first, {}, {}, {}))
+        >>> graph = to_graph_tensor(SampledSubgraph(nodes, first, first, within, {}, {}, {}, {}))
         >>> tfgnn.structured_readout(graph, "user", feature_name="id").numpy().tolist()
         [7]
     """
@@ -91,12 +101,20 @@ def to_graph_tensor(subgraph: SampledSubgraph) -> tfgnn.GraphTensor:
         )
 
     nodes = {
-        name: tfgnn.NodeSet.from_fields(
-            features={"id": subgraph.ids[name], "hop": subgraph.hops[name]},
-            sizes=tf.shape(subgraph.ids[name]),
+        node_set: tfgnn.NodeSet.from_fields(
+            features={"id": subgraph.ids[node_set], "hop": subgraph.hops[node_set]}
+            | {
+                name: spans
+                for name, spans in subgraph.spans.items()
+                if EDGE_SETS[name][1] == node_set
+            },
+            sizes=tf.shape(subgraph.ids[node_set]),
         )
-        for name in NODE_SETS
+        for node_set in NODE_SETS
     }
+    nodes[_HOPS] = tfgnn.NodeSet.from_fields(
+        features=dict(subgraph.within), sizes=tf.shape(subgraph.within["user"])
+    )
     nodes[_READOUT] = tfgnn.NodeSet.from_fields(sizes=rows)
     edges = {
         f"{_READOUT}/{name}": edge_set(

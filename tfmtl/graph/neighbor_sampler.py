@@ -133,7 +133,7 @@ class NeighborSampler:
         self.time_granularity = time_granularity
         self._check_order()
         if buckets is not None:
-            buckets.check(self.edge_sets)
+            buckets.check(self.edge_sets, len(self.fan_outs[self.edge_sets[0]]))
         self.buckets = buckets
         stores = [
             bundle.edge_sets[name] if name in self.edge_sets else _NO_EDGES for name in EDGE_SETS
@@ -313,17 +313,23 @@ class NeighborSampler:
         )
         # A feature comes back as bits.
         chosen = [
-            (name, edges[position], FEATURE_DTYPES[feature])
+            (name, *edges[position], FEATURE_DTYPES[feature])
             for position, (name, (_, _, feature)) in enumerate(EDGE_SETS.items())
             if name in self.edge_sets
         ]
+        hops = np.arange(self.num_hops + 1)
         graph = SampledSubgraph(
             {name: part[0] for name, part in zip(NODE_SETS, nodes, strict=True)},
             {name: part[1] for name, part in zip(NODE_SETS, nodes, strict=True)},
             dict(zip(NODE_SETS, readout, strict=True)),
-            {name: part[0] for name, part, _ in chosen},
-            {name: part[1] for name, part, _ in chosen},
-            {name: part[2].view(dtype) for name, part, dtype in chosen},
+            {
+                name: np.searchsorted(part[1], hops, side="right").astype(np.int32)
+                for name, part in zip(NODE_SETS, nodes, strict=True)
+            },
+            {name: part[0] for name, part, _, _ in chosen},
+            {name: part[1] for name, part, _, _ in chosen},
+            {name: part[2].view(dtype) for name, part, _, dtype in chosen},
+            {name: spans for name, _, spans, _ in chosen},
         )
         return graph if self.buckets is None else self.buckets.pad(graph, self.num_hops + 1)
 
@@ -341,9 +347,9 @@ class NeighborSampler:
         Raises:
             tf.errors.InvalidArgumentError: Where `sample` raises a ValueError.
         """
-        dtypes = [tf.int32] * (2 * len(self.edge_sets) + 3 * len(NODE_SETS)) + [
-            tf.as_dtype(FEATURE_DTYPES[EDGE_SETS[name][2]]) for name in self.edge_sets
-        ]
+        ends = [tf.int32] * len(self.edge_sets)
+        values = [tf.as_dtype(FEATURE_DTYPES[EDGE_SETS[name][2]]) for name in self.edge_sets]
+        dtypes = [tf.int32] * 4 * len(NODE_SETS) + ends + ends + values + ends
         columns = [features[USER_ID], features[ITEM_ID]]
         if self.time_limit:
             columns.append(features[TIME])
@@ -353,6 +359,8 @@ class NeighborSampler:
             dtypes,
             stateful=False,
         )
-        for array in arrays:
+        for array in arrays[: -len(ends)]:
             array.set_shape([None])
+        for span in arrays[-len(ends) :]:
+            span.set_shape([None, 2])
         return to_graph_tensor(SampledSubgraph.from_flat(arrays, self.edge_sets))

@@ -433,7 +433,10 @@ def _nodes(ids, hops, count):  # type: ignore[no-untyped-def]
 
 @native
 def _by_target(edge_set, drawn, segments, num_targets):  # type: ignore[no-untyped-def]
-    """Sources, targets and features of one edge set, targets ascending; the sort is stable."""
+    """Sources, targets and features of one edge set, targets ascending; the sort is stable.
+
+    And the first edge and the number of edges of every target.
+    """
     cursor = np.zeros(num_targets + 1, np.int64)
     for segment in segments:
         if segment[0] == edge_set:
@@ -442,6 +445,10 @@ def _by_target(edge_set, drawn, segments, num_targets):  # type: ignore[no-untyp
     for target in range(num_targets):
         cursor[target + 1] += cursor[target]
     edges = np.empty((3, cursor[num_targets]), np.int32)
+    spans = np.empty((num_targets, 2), np.int32)
+    for target in range(num_targets):
+        spans[target, 0] = cursor[target]
+        spans[target, 1] = cursor[target + 1] - cursor[target]
     for segment in segments:
         if segment[0] == edge_set:
             for edge in range(segment[1], segment[2]):
@@ -449,7 +456,7 @@ def _by_target(edge_set, drawn, segments, num_targets):  # type: ignore[no-untyp
                 cursor[drawn[1, edge]] += 1
                 for part in range(3):
                     edges[part, place] = drawn[part, edge]
-    return edges
+    return edges, spans
 
 
 @native
@@ -490,7 +497,8 @@ def sample_subgraph(  # type: ignore[no-untyped-def]
 
     Returns:
         Per node set (users, items) `int32 [2, N]` of ids and hops; `int32 [2, B]`, the node of
-        each row; per edge set `int32 [3, E]` of sources, targets and features.
+        each row; per edge set `int32 [3, E]` of sources, targets and features, and `int32 [N, 2]`
+        of the first edge and the number of edges of every target.
     """
     rows = batch.shape[1]
     limited = limits.size > 0

@@ -22,7 +22,8 @@ def size_bound(sampler: NeighborSampler, batch_size: int) -> dict[str, int]:
         batch_size: Most rows of a batch.
 
     Returns:
-        Sizes by name of node set and edge set.
+        Sizes by name of node set and edge set, and as `"<node set>/<hop>"` of the nodes that are
+        found within each hop before the last.
 
     Example:
         >>> import numpy as np
@@ -32,14 +33,14 @@ def size_bound(sampler: NeighborSampler, batch_size: int) -> dict[str, int]:
         >>> bundle = GraphBundle({"user_user": ring}, 100, 100)
         >>> sampler = NeighborSampler(bundle, fan_outs=(5, 5), channels=("user_similarity",))
         >>> size_bound(sampler, batch_size=4)  # one neighbour in each of two hops
-        {'user': 13, 'item': 5, 'user_user': 8}
+        {'user': 13, 'item': 5, 'user/0': 4, 'item/0': 4, 'user/1': 8, 'item/1': 4, 'user_user': 8}
     """
     total = {"user": sampler.bundle.num_users, "item": sampler.bundle.num_items}
     if sampler.time_limit:
         # The same id at each of the batch's limits.
         total = {name: size * batch_size for name, size in total.items()}
     seeds = {name: min(batch_size, total[name]) for name in NODE_SETS}
-    nodes = dict(seeds)
+    found_at = [seeds] + [dict.fromkeys(NODE_SETS, 0) for _ in range(sampler.num_hops)]
     edges = {}
     for channel in sampler.channels:
         names = CHANNELS[channel]
@@ -54,11 +55,18 @@ def size_bound(sampler: NeighborSampler, batch_size: int) -> dict[str, int]:
                 step = receivers[target] * min(sampler.fan_outs[name][hop], highest)
                 drawn[name] += step
                 found[source] = min(step, total[source])
-                nodes[source] += step
+                found_at[hop + 1][source] += step
             receivers = found
         for name in names:
             size = sampler.bundle.edge_sets[name].num_edges
             edges[name] = drawn[name] if sampler.time_limit else min(drawn[name], size)
-    return {name: min(nodes[name], total[name]) + 1 for name in NODE_SETS} | {
-        name: edges[name] for name in sampler.edge_sets
+    within = {
+        (name, hop): min(sum(found[name] for found in found_at[: hop + 1]), total[name])
+        for hop in range(sampler.num_hops + 1)
+        for name in NODE_SETS
     }
+    return (
+        {name: within[name, sampler.num_hops] + 1 for name in NODE_SETS}
+        | {f"{name}/{hop}": size for (name, hop), size in within.items() if hop < sampler.num_hops}
+        | {name: edges[name] for name in sampler.edge_sets}
+    )

@@ -27,18 +27,21 @@ class SizeBuckets:
     """A ladder of joint sizes; a subgraph is padded to the lowest rung that holds it.
 
     A program compiled for static shapes (XLA, `jit_compile`) is compiled once per rung instead of
-    once per batch, if it takes no shape from the graph's values: a slice that ends where the hops
-    say is compiled anew for every such end, at any size.
+    once per batch: besides the sizes of all arrays, a rung fixes where the prefixes end that the
+    layers of a network work on. (Attention must find edges by their spans, which it does with
+    `max_neighbors`.)
 
     * **Nodes** are padded at the end with id 0 at a hop beyond the last. A rung holds a subgraph
       only with room for one padding node in each node set, which padding edges need.
+    * **Prefixes** reach beyond the nodes of a hop, into those of later ones or into padding.
     * **Edges** are padded at the end. They join padding nodes, so targets stay ascending and no
-      row's node is the target or source of one. Their behaviour is 0 and their weight 1.
+      row's node is the target or source of one. Their behaviour is 0 and their weight 1. They are
+      in no node's span.
     * **The readout** never refers to padding.
 
     Args:
-        rungs: Sizes by name of node set and edge set, no rung smaller in anything than the one
-            before it.
+        rungs: Sizes by name of node set and edge set, and of the nodes within each hop before the
+            last by `"<node set>/<hop>"`; no rung smaller in anything than the one before it.
 
     Raises:
         ValueError: If there is no rung, their names differ, or they do not ascend.
@@ -47,7 +50,9 @@ class SizeBuckets:
         >>> buckets = SizeBuckets(({"user": 4, "item": 4}, {"user": 8, "item": 16}))
         >>> one, zero = np.ones(5, np.int32), np.zeros(5, np.int32)
         >>> nodes, hops = {"user": one[:3], "item": one}, {"user": zero[:3], "item": zero}
-        >>> graph = SampledSubgraph(nodes, hops, {"user": zero, "item": zero}, {}, {}, {})
+        >>> within = {"user": np.array([3], np.int32), "item": np.array([5], np.int32)}
+        >>> rows = {"user": zero, "item": zero}
+        >>> graph = SampledSubgraph(nodes, hops, rows, within, {}, {}, {}, {})
         >>> padded = buckets.pad(graph, padding_hop=3)
         >>> padded.ids["user"].tolist(), padded.hops["user"].tolist(), padded.ids["item"].size
         ([1, 1, 1, 0, 0, 0, 0, 0], [0, 0, 0, 3, 3, 3, 3, 3], 16)
@@ -101,7 +106,7 @@ class SizeBuckets:
             ...     GraphBundle(edge_sets, 3, 3), fan_outs=(2,), channels=("interaction",))
             >>> rows = {"user_id": np.array([1, 2]), "item_id": np.array([2, 1])}
             >>> SizeBuckets.fit(sampler, rows, batch_size=1, num_buckets=1).rungs
-            ({'user': 4, 'item': 4, 'item_user': 2, 'user_item': 2},)
+            ({'user': 4, 'item': 4, 'user/0': 1, 'item/0': 1, 'item_user': 2, 'user_item': 2},)
         """
         if batch_size < 1 or num_buckets < 1:
             raise ValueError(
@@ -120,20 +125,24 @@ class SizeBuckets:
                 name: min(bound[name], _rounded(np.quantile([size[name] for size in sizes], share)))
                 for name in bound
             }
+            # Rounding up must not carry a prefix beyond the nodes that there are.
+            rung |= {name: min(size, rung[name.partition("/")[0]]) for name, size in rung.items()}
             if rung != rungs[0]:
                 rungs.insert(0, rung)
         return cls(tuple(rungs))
 
-    def check(self, edge_sets: Sequence[str]) -> None:
-        """Checks that the ladder is for subgraphs of these edge sets.
+    def check(self, edge_sets: Sequence[str], num_hops: int) -> None:
+        """Checks that the ladder is for subgraphs of these edge sets and so many hops.
 
         Raises:
             ValueError: If it is for others.
         """
-        if set(self.rungs[0]) != {*NODE_SETS, *edge_sets}:
+        prefixes = [f"{name}/{hop}" for hop in range(num_hops) for name in NODE_SETS]
+        expected = [*NODE_SETS, *prefixes, *edge_sets]
+        if set(self.rungs[0]) != set(expected):
             raise ValueError(
-                f"expected buckets with sizes of {[*NODE_SETS, *edge_sets]}; received "
-                f"{list(self.rungs[0])}: fit them to a sampler of the same channels"
+                f"expected buckets with sizes of {expected}; received {list(self.rungs[0])}: fit "
+                "them to a sampler of the same channels and as many fan-outs"
             )
 
     def pad(self, graph: SampledSubgraph, padding_hop: int) -> SampledSubgraph:
@@ -169,6 +178,13 @@ class SizeBuckets:
             graph,
             ids={name: _padded(graph.ids[name], rung[name], 0) for name in NODE_SETS},
             hops={name: _padded(graph.hops[name], rung[name], padding_hop) for name in NODE_SETS},
+            within={
+                name: np.array(
+                    [rung[f"{name}/{hop}"] for hop in range(within.size - 1)] + [rung[name]],
+                    np.int32,
+                )
+                for name, within in graph.within.items()
+            },
             sources={name: ends(name, 0, values) for name, values in graph.sources.items()},
             targets={name: ends(name, 1, values) for name, values in graph.targets.items()},
             features={
@@ -176,14 +192,24 @@ class SizeBuckets:
                 name: _padded(values, rung[name], int(EDGE_SETS[name][2] == "weight"))
                 for name, values in graph.features.items()
             },
+            spans={
+                name: _padded(values, rung[EDGE_SETS[name][1]], 0)
+                for name, values in graph.spans.items()
+            },
         )
 
 
 def _sizes(graph: SampledSubgraph) -> dict[str, int]:
     """What a rung must have room for: a padding node per node set is needed."""
-    return {name: graph.ids[name].size + 1 for name in NODE_SETS} | {
-        name: graph.sources[name].size for name in graph.edge_sets
-    }
+    return (
+        {name: graph.ids[name].size + 1 for name in NODE_SETS}
+        | {
+            f"{name}/{hop}": int(size)
+            for name, within in graph.within.items()
+            for hop, size in enumerate(within[:-1])
+        }
+        | {name: graph.sources[name].size for name in graph.edge_sets}
+    )
 
 
 def _rounded(size: float) -> int:
@@ -192,8 +218,8 @@ def _rounded(size: float) -> int:
 
 
 def _padded(values: np.ndarray, size: int, value: int) -> np.ndarray:
-    padded = np.full(size, value, values.dtype)
-    padded[: values.size] = values
+    padded = np.full((size, *values.shape[1:]), value, values.dtype)
+    padded[: len(values)] = values
     return padded
 
 

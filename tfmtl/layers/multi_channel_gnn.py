@@ -27,7 +27,8 @@ class MultiChannelGNN(keras.layers.Layer):
     come sorted by hop and edges by target, so every layer works on a prefix of both.
 
     XLA compiles the layer anew for every number of nodes and edges, which in sampled sub-graphs is
-    every batch: train on them without `jit_compile`.
+    every batch. With `jit_compile`, sample with `SizeBuckets` and give `max_neighbors`: it is then
+    compiled once per bucket.
 
     Shapes: U user nodes, I item nodes, B rows, d state width.
 
@@ -125,10 +126,10 @@ class MultiChannelGNN(keras.layers.Layer):
         self, graph: tfgnn.GraphTensor, states: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
         """Readout states `[B, d]` of the batch's users and items in every channel."""
-        hops = {name: graph.node_sets[name]["hop"] for name in ("user", "item")}
+        within = graph.node_sets["_hops"]
         outputs = {}
         for channel in self.channels:
-            edge_sets = {name: _edges(graph.edge_sets[name]) for name in CHANNELS[channel]}
+            edge_sets = {name: _edges(graph, name) for name in CHANNELS[channel]}
             current = _receivers(channel, states)
             cells = dict(current)
             for layer in range(self.num_layers):
@@ -136,13 +137,14 @@ class MultiChannelGNN(keras.layers.Layer):
                 following, following_cells = {}, {}
                 for edge_set, edges in edge_sets.items():
                     sender, name, _ = EDGE_SETS[edge_set]
-                    active = _count_up_to(hops[name], last_hop)
-                    kept = _count_up_to(edges.target, active - 1)
-                    prefix = Edges(*(None if part is None else part[:kept] for part in edges))
-                    if layer and self.num_layers > 2:
-                        # A node may be nearer through another channel than through this one. Its
-                        # edges here then reach nodes without a state by now; no readout needs it.
-                        prefix = _among(prefix, tf.shape(current[sender])[0])
+                    active = within[name][last_hop]
+                    prefix = self._edges_to(edges, active)
+                    if layer:
+                        # A node may be nearer through another channel than through this one, or be
+                        # in a padded prefix. Its edges here then reach nodes without a state by
+                        # now; no readout needs it.
+                        last = tf.shape(current[sender])[0] - 1
+                        prefix = prefix._replace(source=tf.minimum(prefix.source, last))
                     target = current[name][:active]
                     message = self._convolutions[channel](target, current[sender], prefix)
                     following[name], following_cells[name] = self._gates[channel](
@@ -153,6 +155,15 @@ class MultiChannelGNN(keras.layers.Layer):
                 readout = graph.edge_sets[f"_readout/{name}"].adjacency.source
                 outputs[f"{channel}/{name}"] = tf.gather(state, readout)
         return outputs
+
+    def _edges_to(self, edges: Edges, targets: tf.Tensor) -> Edges:
+        """The edges of the first `targets` nodes."""
+        span = edges.span[:targets]
+        if self.max_neighbors is not None:
+            # Edges are found by their span.
+            return edges._replace(span=span)
+        kept = tf.searchsorted(edges.target, [targets], side="left")[0]
+        return Edges(*(None if part is None else part[:kept] for part in edges[:-1]), span)
 
     def full_graph(
         self, edge_sets: Mapping[str, Edges], states: Mapping[str, np.ndarray]
@@ -210,22 +221,12 @@ def _receivers(channel: str, states: Mapping[str, Any]) -> dict[str, Any]:
     return {EDGE_SETS[name][1]: states[EDGE_SETS[name][1]] for name in CHANNELS[channel]}
 
 
-def _edges(edge_set: tfgnn.EdgeSet) -> Edges:
-    features = edge_set.features
+def _edges(graph: tfgnn.GraphTensor, name: str) -> Edges:
+    edge_set = graph.edge_sets[name]
     return Edges(
         edge_set.adjacency.source,
         edge_set.adjacency.target,
-        features.get("behavior"),
-        features.get("weight"),
+        edge_set.features.get("behavior"),
+        edge_set.features.get("weight"),
+        graph.node_sets[EDGE_SETS[name][1]][name],
     )
-
-
-def _among(edges: Edges, sources: tf.Tensor) -> Edges:
-    """The edges whose source is among the first `sources` nodes."""
-    kept = edges.source < sources
-    return Edges(*(None if part is None else tf.boolean_mask(part, kept) for part in edges))
-
-
-def _count_up_to(ascending: tf.Tensor, value: Any) -> tf.Tensor:
-    """How many entries of an ascending vector are at most `value`."""
-    return tf.searchsorted(ascending, [value], side="right")[0]
