@@ -13,7 +13,7 @@ import yaml
 from tests.cli.command_line import done, process, refused, tfmtl
 from tests.training.small_experiment import DATASET, experiment, text
 from tfmtl.evaluation import read_metrics
-from tfmtl.export import raw_request
+from tfmtl.export import raw_request, read_node_states
 from tfmtl.graph import GraphBundle
 from tfmtl.models import predict_log
 from tfmtl.training import ValidationMetrics, load_run, prepare_data, whole_graph_states
@@ -147,6 +147,16 @@ def test_export_numbers_the_versions(place, exported):
     assert [outcome.out.strip() for outcome in exported] == [
         str(place / "served" / version) for version in ("1", "2")
     ]
+
+
+def test_export_states_writes_every_node(place, exported):
+    done("export-states", place / "run", "--output", place / "states")
+    run = load_run(place / "run")
+    expected = whole_graph_states(run.model, run.bundle)
+    received = read_node_states(place / "states")
+    assert list(received.tables) == list(expected.tables)
+    for key, table in expected.tables.items():
+        np.testing.assert_array_equal(received.tables[key], table)
 
 
 def write_jsonl(path, request):

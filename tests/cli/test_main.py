@@ -15,6 +15,7 @@ COMMANDS = [
     "evaluate",
     "compare",
     "export",
+    "export-states",
     "serve",
     "predict",
     "demo",

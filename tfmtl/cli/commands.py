@@ -130,6 +130,19 @@ def export(run: RunPath, output: Output) -> None:
     typer.echo(export_model(trained.model, trained.encoder, output, node_states=states))
 
 
+def export_states(run: RunPath, output: Output) -> None:
+    """Write the graph states of all users and items as Parquet shards."""
+    from tfmtl.export import write_node_states
+    from tfmtl.training import load_run, whole_graph_states
+
+    trained = load_run(run)
+    states = whole_graph_states(trained.model, trained.bundle)
+    if states is None:
+        raise typer.BadParameter(f"the model of {run}, {trained.experiment.model.name}, has none")
+    write_node_states(states, trained.encoder, output, progress=True)
+    typer.echo(output)
+
+
 def serve(
     model: Annotated[Path, typer.Argument(help="Folder of versions.", show_default=False)],
     name: Annotated[str, typer.Option("--name", help="Name of the model.")] = "tfmtl",

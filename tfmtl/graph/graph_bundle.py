@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow_gnn as tfgnn
 
+from tfmtl.data.file_digest import file_sha256
 from tfmtl.graph.bundle_error import BundleError
 from tfmtl.graph.csr import CSR
 from tfmtl.graph.graph_tensor import graph_tensor_spec
@@ -28,15 +28,6 @@ _DTYPES = {
 }
 _MANIFEST = "manifest.json"
 _SCHEMA = "graph_schema.pbtxt"
-_CHUNK = 1 << 24
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _schema_pb(edge_sets: Mapping[str, CSR], sizes: Mapping[str, int]) -> Any:
@@ -124,7 +115,7 @@ class GraphBundle:
                         "dtype": str(values.dtype),
                         "shape": list(values.shape),
                         "bytes": path.stat().st_size,
-                        "sha256": _sha256(path),
+                        "sha256": file_sha256(path),
                     }
             manifest = self.manifest | {
                 "format": FORMAT,
@@ -163,7 +154,7 @@ class GraphBundle:
                     f"{folder}: array {name} has {path.stat().st_size} bytes, the manifest says "
                     f"{expected['bytes']}; the copy is incomplete or was changed"
                 )
-            if verify and _sha256(path) != expected["sha256"]:
+            if verify and file_sha256(path) != expected["sha256"]:
                 raise BundleError(
                     f"{folder}: array {name} does not match its checksum; it was changed"
                 )

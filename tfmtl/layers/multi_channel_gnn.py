@@ -163,7 +163,8 @@ class MultiChannelGNN(keras.layers.Layer):
             # Edges are found by their span.
             return edges._replace(span=span)
         kept = tf.searchsorted(edges.target, [targets], side="left")[0]
-        return Edges(*(None if part is None else part[:kept] for part in edges[:-1]), span)
+        kept_parts = (None if part is None else part[:kept] for part in edges[:-1])
+        return Edges(*kept_parts)._replace(span=span)
 
     def full_graph(
         self, edge_sets: Mapping[str, Edges], states: Mapping[str, np.ndarray]
