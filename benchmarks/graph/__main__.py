@@ -4,8 +4,8 @@
     python -m benchmarks.graph --only sampling --only similarity
 
 Every part runs in a process of its own, so that its peak memory is its own. TF-GNN's sampler runs
-beside ours in one process; `sparse_dot_topn` is measured where it is installed. PyG's samples per
-second are those of the same model on the reference machine with two cores, not measured here.
+beside ours in one process; `sparse_dot_topn` is measured where it is installed, and the same model
+in PyG where `--pyg-python` names a Python that has it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ def main(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of the data; a simulated log without it.")
     ] = None,
+    pyg_python: Annotated[
+        Path | None, typer.Option(help="A Python with torch, torch_geometric and torch_sparse.")
+    ] = None,
 ) -> None:
     results: dict[str, object] = {
         "machine": platform.machine(),
@@ -40,7 +43,7 @@ def main(
     for part in only or PARTS:
         typer.echo(f"{part} ...")
         with ProcessPoolExecutor(1, mp_context=context) as pool:
-            own = pool.submit(measure, part, data_dir).result()
+            own = pool.submit(measure, part, data_dir, pyg_python).result()
         typer.echo("\n".join(f"  {name}: {value}" for name, value in own.items()))
         results |= own
     typer.echo(json.dumps(results))
