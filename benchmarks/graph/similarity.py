@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -15,6 +18,7 @@ from tfmtl.graph import CSR, build_similarity_graph
 TOP_K, LEAST_COMMON = 20, 5
 BLOCK = 2048
 SAMPLED_ROWS = 300
+ITEM_ROUNDS = 5
 
 
 def _matrix(store: CSR) -> scipy.sparse.csr_matrix:
@@ -40,24 +44,19 @@ def _by_scipy(matrix: scipy.sparse.csr_matrix, rows: np.ndarray) -> dict[int, li
     return best
 
 
-def _graph(store: CSR) -> tuple[CSR, float]:
-    start = time.perf_counter()
-    graph = build_similarity_graph(
+def _graph(store: CSR) -> CSR:
+    return build_similarity_graph(
         store,
         min_degree=0,
         top_k=TOP_K,
         min_common=LEAST_COMMON - 1,
         max_pivot_degree=store.num_edges,
     )
-    return graph, time.perf_counter() - start
 
 
-def _by_dot_topn(matrix: scipy.sparse.csr_matrix) -> float | None:
-    if find_spec("sparse_dot_topn") is None:
-        return None
+def _by_dot_topn(matrix: scipy.sparse.csr_matrix) -> None:
     from sparse_dot_topn import sp_matmul_topn
 
-    start = time.perf_counter()
     sp_matmul_topn(
         matrix,
         matrix.T.tocsr(),
@@ -65,38 +64,48 @@ def _by_dot_topn(matrix: scipy.sparse.csr_matrix) -> float | None:
         threshold=LEAST_COMMON - 0.5,
         n_threads=len(os.sched_getaffinity(0)),
     )
-    return time.perf_counter() - start
+
+
+def _seconds(action: Callable[[], object], rounds: int) -> float:
+    """Median over some rounds."""
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
 
 
 def measure() -> dict[str, float | None]:
     """Seconds per side, their ratios, and whether a sample of rows is as SciPy says."""
     bundle = random_bundle(power_law=True, merged=True)
-    results: dict[str, float | None] = {}
-    for side, edge_set, prefix in (
-        ("item", "user_item", ""),
-        ("user", "item_user", "user_"),
+    results: dict[str, float | None] = {"similarity_pairs": bundle.edge_sets["user_item"].num_edges}
+    # The first call compiles.
+    _graph(CSR.from_edges(np.array([1, 2]), np.array([1, 1]), 3, 3))
+    for side, edge_set, prefix, rounds in (
+        ("item", "user_item", "", ITEM_ROUNDS),
+        ("user", "item_user", "user_", 1),
     ):
         store = bundle.edge_sets[edge_set]
         matrix = _matrix(store)
-        # The first call compiles.
-        _graph(CSR.from_edges(np.array([1, 2]), np.array([1, 1]), 3, 3))
-        graph, seconds = _graph(store)
-        random = np.random.default_rng(2)
-        sample = random.choice(store.num_rows, SAMPLED_ROWS, replace=False)
+        graph = _graph(store)
+        sample = np.random.default_rng(2).choice(store.num_rows, SAMPLED_ROWS, replace=False)
         for row, expected in _by_scipy(matrix, sample).items():
             found = graph.indices[graph.indptr[row] : graph.indptr[row + 1]].tolist()
             if found != expected:
                 raise AssertionError(f"{side} {row}: found {found}, expected {expected}")
+        seconds = _seconds(partial(_graph, store), max(rounds, 3))
         results[f"{prefix}similarity_s"] = seconds
         results[f"{prefix}similarity_edges"] = graph.num_edges
-        dot_topn = _by_dot_topn(matrix)
-        results[f"{prefix}dot_topn_s"] = dot_topn
+        if find_spec("sparse_dot_topn") is not None:
+            dot_topn = _seconds(partial(_by_dot_topn, matrix), rounds)
+            results[f"{prefix}dot_topn_s"] = dot_topn
+            results[f"{prefix}similarity_ratio_to_dot_topn"] = dot_topn / seconds
         if side == "item":
-            start = time.perf_counter()
-            _by_scipy(matrix, np.arange(store.num_rows))
-            scipy_seconds = time.perf_counter() - start
+            scipy_seconds = _seconds(
+                partial(_by_scipy, matrix, np.arange(store.num_rows)), ITEM_ROUNDS
+            )
             results["scipy_s"] = scipy_seconds
             results["similarity_speedup"] = scipy_seconds / seconds
-        elif dot_topn is not None:
-            results["user_similarity_speedup"] = dot_topn / seconds
+    results["user_similarity_speedup"] = results.get("user_similarity_ratio_to_dot_topn")
     return results

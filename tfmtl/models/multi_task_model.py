@@ -154,7 +154,12 @@ class MultiTaskModel(tfrs.Model):
             mean.update_state(losses[name], tf.reduce_sum(sample_weights[name]))
         if self.compiled_metrics is not None:
             predictions = {name: tf.sigmoid(logits[name]) for name in self.task_names}
-            self.compiled_metrics.update_state(labels, predictions, sample_weights)
+            # A batch may bring labels of tasks that this model does not have.
+            own_labels, own_weights = (
+                {name: values[name] for name in self.task_names}
+                for values in (labels, sample_weights)
+            )
+            self.compiled_metrics.update_state(own_labels, predictions, own_weights)
         return loss
 
     def _total_loss(self, inputs: Batch, training: bool) -> tf.Tensor:
