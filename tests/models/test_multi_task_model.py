@@ -223,6 +223,21 @@ def test_metrics_of_compile(build, dataset, log):
         assert 0 <= evaluated[f"{task}_auc"] <= 1
 
 
+def test_labels_of_other_tasks_are_passed_over(build, dataset):
+    features, labels, weights = first_batch(dataset(build("shared_bottom")))
+    model = SharedBottom(TASKS[:1], INPUTS)
+    name = TASKS[0].name
+    model.compile(keras.optimizers.SGD(0.0), weighted_metrics={name: [keras.metrics.AUC()]})
+    model.build_weights()
+    batches = tf.data.Dataset.from_tensors((features, labels, weights))
+    own = tf.data.Dataset.from_tensors((features, {name: labels[name]}, {name: weights[name]}))
+    received, expected = (
+        model.evaluate(part, return_dict=True, verbose=0) for part in (batches, own)
+    )
+    assert received == expected
+    assert any("auc" in key for key in received)
+
+
 def test_unweighted_metrics_of_compile(build, dataset):
     model = build("shared_bottom")
     compiled(model, "sgd", metrics={"click": keras.metrics.AUC(name="auc")})

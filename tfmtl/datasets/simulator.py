@@ -309,7 +309,8 @@ class BehaviorSimulator:
 
     @cached_property
     def _intercepts(self) -> dict[str, float]:
-        users, items, positions = (column[:100_000] for column in self._exposures)
+        rows = min(self.num_rows, 100_000)
+        users, items, positions = self._draw_exposures(self._random("intercepts"), rows)
         weight = np.ones(len(users))
         intercepts = {}
         for task, score in self._scores(users, items, positions).items():
