@@ -96,8 +96,21 @@ def test_order_and_readout(bundle):
         for node, (first, degree) in enumerate(graph.spans[name].tolist()):
             edges = np.flatnonzero(graph.targets[name] == node).tolist()
             assert edges == list(range(first, first + degree))
-    for side, within in graph.within.items():
-        assert within.tolist() == [(graph.hops[side] <= hop).sum() for hop in range(4)]
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_prefixes_hold_what_the_channel_found_by_each_hop(bundle, channel):
+    alone = NeighborSampler(bundle, fan_outs=(4, 3, 2), channels=(channel,))
+    together = NeighborSampler(bundle, fan_outs=(4, 3, 2))
+    own, all_channels = (sampler.sample(USERS, ITEMS, seed=5) for sampler in (alone, together))
+    for name in CHANNELS[channel]:
+        target = EDGE_SETS[name][1]
+        within = [(own.hops[target] <= hop).sum() for hop in range(4)]
+        assert own.within[name].tolist() == within
+        for hop, size in enumerate(all_channels.within[name]):
+            expected = set(own.ids[target][: within[hop]].tolist())
+            assert expected <= set(all_channels.ids[target][:size].tolist())
+            assert all_channels.ids[target][size - 1] in expected
 
 
 def test_draws_are_distinct_edges_of_the_graph_within_the_fan_out(bundle):

@@ -13,11 +13,11 @@ def test_flat_round_trip(bundle):
         "ids",
         "hops",
         "readout",
-        "within",
         "sources",
         "targets",
         "features",
         "spans",
+        "within",
     ):
         first, second = getattr(graph, part), getattr(again, part)
         assert list(first) == list(second)

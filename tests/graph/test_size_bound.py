@@ -4,8 +4,6 @@ import pytest
 from tfmtl.graph import CSR, GraphBundle, NeighborSampler
 from tfmtl.graph.size_bound import size_bound
 
-SIZES = {"user": 51, "item": 151}
-
 
 def star_bundle():
     """Users 1 to 50, each linked with 3 items of its own."""
@@ -23,10 +21,10 @@ def test_counts_what_fan_outs_and_degrees_allow():
     assert size_bound(sampler, 4) == {
         "user": 4 + 4 + 8 + 1,
         "item": 4 + 8 + 12 + 1,
-        "user/0": 4,
-        "item/0": 4,
-        "user/1": 4 + 4,
-        "item/1": 4 + 8,
+        "item_user/0": 4,
+        "item_user/1": 4 + 4,
+        "user_item/0": 4,
+        "user_item/1": 4 + 8,
         "item_user": 8 + 12,
         "user_item": 4 + 8,
     }
@@ -34,7 +32,8 @@ def test_counts_what_fan_outs_and_degrees_allow():
 
 def test_never_exceeds_the_graph():
     sampler = NeighborSampler(star_bundle(), fan_outs=(10,) * 5, channels=("interaction",))
-    prefixes = {f"{name}/{hop}": size for hop in range(5) for name, size in SIZES.items()}
+    sizes = {"item_user": 51, "user_item": 151}
+    prefixes = {f"{name}/{hop}": size for hop in range(5) for name, size in sizes.items()}
     assert size_bound(sampler, 1000) == {
         "user": 52,
         "item": 152,
@@ -68,7 +67,7 @@ def test_no_sample_exceeds_the_bound(bundle, fan_outs, time_limit):
             graph = sampler.sample(users, items, seed, times)
             for side in ("user", "item"):
                 assert graph.ids[side].size < bound[side]
-                for hop, size in enumerate(graph.within[side][:-1]):
-                    assert size <= bound[f"{side}/{hop}"]
             for name, sources in graph.sources.items():
                 assert sources.size <= bound[name]
+                for hop, size in enumerate(graph.within[name][:-1]):
+                    assert size <= bound[f"{name}/{hop}"]

@@ -29,8 +29,8 @@ def graph_tensor_spec(edge_sets: Sequence[str]) -> tfgnn.GraphTensorSpec:
         features `id` and `hop`, `int32 [N]`, and for every edge set that ends there, by its name,
         the first edge and the number of edges of each node, `int32 [N, 2]`. The edge sets, with
         `behavior int32` or `weight float32`. An auxiliary node set `_hops` with a node per hop and
-        the features `user` and `item`, how many leading nodes hold all that were found by then. And
-        TF-GNN's structured readout, keys `user` and `item`.
+        a feature per edge set, how many leading nodes of its target set hold all that its channel
+        found by then. And TF-GNN's structured readout, keys `user` and `item`.
 
     Example:
         >>> spec = graph_tensor_spec(["user_user"])
@@ -56,7 +56,7 @@ def graph_tensor_spec(edge_sets: Sequence[str]) -> tfgnn.GraphTensorSpec:
         for node_set in NODE_SETS
     }
     nodes[_HOPS] = tfgnn.NodeSetSpec.from_field_specs(
-        features_spec={name: column for name in NODE_SETS}, sizes_spec=one
+        features_spec={name: column for name in edge_sets}, sizes_spec=one
     )
     nodes[_READOUT] = tfgnn.NodeSetSpec.from_field_specs(sizes_spec=one)
     edges = {f"{_READOUT}/{name}": edge_set(name, _READOUT, {}) for name in NODE_SETS}
@@ -83,9 +83,9 @@ def to_graph_tensor(subgraph: SampledSubgraph) -> tfgnn.GraphTensor:
     Example:
         >>> import numpy as np
         >>> one, zero = np.array([7], np.int32), np.array([0], np.int32)
-        >>> nodes, within = {"user": one, "item": one}, {"user": one // 7, "item": one // 7}
-        >>> first = {"user": zero, "item": zero}
-        >>> graph = to_graph_tensor(SampledSubgraph(nodes, first, first, within, {}, {}, {}, {}))
+        >>> nodes, first = {"user": one, "item": one}, {"user": zero, "item": zero}
+        >>> edges = [{"user_user": end} for end in (zero, zero, zero / 1, np.array([[0, 1]]), one)]
+        >>> graph = to_graph_tensor(SampledSubgraph(nodes, first, first, *edges))
         >>> tfgnn.structured_readout(graph, "user", feature_name="id").numpy().tolist()
         [7]
     """
@@ -113,7 +113,8 @@ def to_graph_tensor(subgraph: SampledSubgraph) -> tfgnn.GraphTensor:
         for node_set in NODE_SETS
     }
     nodes[_HOPS] = tfgnn.NodeSet.from_fields(
-        features=dict(subgraph.within), sizes=tf.shape(subgraph.within["user"])
+        features=dict(subgraph.within),
+        sizes=tf.shape(subgraph.within[subgraph.edge_sets[0]]),
     )
     nodes[_READOUT] = tfgnn.NodeSet.from_fields(sizes=rows)
     edges = {

@@ -295,7 +295,7 @@ class NeighborSampler:
         if times is not None:
             limits, moments = time_limits(times, columns[0].size, self.time_granularity)
         words = np.atleast_1d(np.asarray(seed, np.int64)).view(np.uint64)
-        nodes, readout, edges = sample_subgraph(
+        nodes, readout, edges, within = sample_subgraph(
             np.uint64(fold_seed(words)),
             np.stack(columns),
             moments,
@@ -317,19 +317,19 @@ class NeighborSampler:
             for position, (name, (_, _, feature)) in enumerate(EDGE_SETS.items())
             if name in self.edge_sets
         ]
-        hops = np.arange(self.num_hops + 1)
         graph = SampledSubgraph(
             {name: part[0] for name, part in zip(NODE_SETS, nodes, strict=True)},
             {name: part[1] for name, part in zip(NODE_SETS, nodes, strict=True)},
             dict(zip(NODE_SETS, readout, strict=True)),
-            {
-                name: np.searchsorted(part[1], hops, side="right").astype(np.int32)
-                for name, part in zip(NODE_SETS, nodes, strict=True)
-            },
             {name: part[0] for name, part, _, _ in chosen},
             {name: part[1] for name, part, _, _ in chosen},
             {name: part[2].view(dtype) for name, part, _, dtype in chosen},
             {name: spans for name, _, spans, _ in chosen},
+            {
+                name: part
+                for name, part in zip(EDGE_SETS, within, strict=True)
+                if name in self.edge_sets
+            },
         )
         return graph if self.buckets is None else self.buckets.pad(graph, self.num_hops + 1)
 
@@ -349,7 +349,7 @@ class NeighborSampler:
         """
         ends = [tf.int32] * len(self.edge_sets)
         values = [tf.as_dtype(FEATURE_DTYPES[EDGE_SETS[name][2]]) for name in self.edge_sets]
-        dtypes = [tf.int32] * 4 * len(NODE_SETS) + ends + ends + values + ends
+        dtypes = [tf.int32] * 3 * len(NODE_SETS) + ends + ends + values + ends + ends
         columns = [features[USER_ID], features[ITEM_ID]]
         if self.time_limit:
             columns.append(features[TIME])
@@ -359,8 +359,8 @@ class NeighborSampler:
             dtypes,
             stateful=False,
         )
-        for array in arrays[: -len(ends)]:
-            array.set_shape([None])
-        for span in arrays[-len(ends) :]:
-            span.set_shape([None, 2])
-        return to_graph_tensor(SampledSubgraph.from_flat(arrays, self.edge_sets))
+        subgraph = SampledSubgraph.from_flat(arrays, self.edge_sets)
+        spans = {id(array) for array in subgraph.spans.values()}
+        for array in arrays:
+            array.set_shape([None, 2] if id(array) in spans else [None])
+        return to_graph_tensor(subgraph)

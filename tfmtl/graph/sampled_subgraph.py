@@ -21,30 +21,30 @@ class SampledSubgraph:
         ids: Node set to `int32 [N]`, encoded ids.
         hops: Node set to `int32 [N]`, ascending: steps from the batch, the least over channels.
         readout: Node set to `int32 [B]`, which node each row is.
-        within: Node set to `int32 [L + 1]`, by hop: how many leading nodes hold all that were found
-            by then.
         sources: Edge set to `int32 [E]`, node indices.
         targets: Edge set to `int32 [E]`, node indices, ascending.
         features: Edge set to `[E]`: `int32` behaviours or `float32` weights.
         spans: Edge set to `int32 [N, 2]`, for every node of its target set: its first edge, and how
             many follow each other from there.
+        within: Edge set to `int32 [L + 1]`, by hop: how many leading nodes of its target set hold
+            all that its channel found by then.
 
     Example:
         >>> import numpy as np
         >>> seed = {"user": np.array([3]), "item": np.array([5])}
-        >>> graph = SampledSubgraph(seed, seed, seed, seed, {}, {}, {}, {})
+        >>> graph = SampledSubgraph(seed, seed, seed, {}, {}, {}, {}, {})
         >>> graph.edge_sets, len(graph.flat())
-        ((), 8)
+        ((), 6)
     """
 
     ids: dict[str, Any]
     hops: dict[str, Any]
     readout: dict[str, Any]
-    within: dict[str, Any]
     sources: dict[str, Any]
     targets: dict[str, Any]
     features: dict[str, Any]
     spans: dict[str, Any]
+    within: dict[str, Any]
 
     @property
     def edge_sets(self) -> tuple[str, ...]:
@@ -53,8 +53,8 @@ class SampledSubgraph:
 
     def flat(self) -> list[Any]:
         """All arrays in a fixed order, for functions that return plain lists."""
-        nodes = (self.ids, self.hops, self.readout, self.within)
-        edges = (self.sources, self.targets, self.features, self.spans)
+        nodes = (self.ids, self.hops, self.readout)
+        edges = (self.sources, self.targets, self.features, self.spans, self.within)
         return [part[name] for part in nodes for name in NODE_SETS] + [
             part[name] for part in edges for name in self.edge_sets
         ]
@@ -67,6 +67,6 @@ class SampledSubgraph:
             arrays: What `flat` returned.
             edge_sets: `edge_sets` of that subgraph.
         """
-        names = [NODE_SETS] * 4 + [tuple(edge_sets)] * 4
+        names = [NODE_SETS] * 3 + [tuple(edge_sets)] * 5
         remaining = iter(arrays)
         return cls(*({name: next(remaining) for name in group} for group in names))

@@ -498,7 +498,8 @@ def sample_subgraph(  # type: ignore[no-untyped-def]
     Returns:
         Per node set (users, items) `int32 [2, N]` of ids and hops; `int32 [2, B]`, the node of
         each row; per edge set `int32 [3, E]` of sources, targets and features, and `int32 [N, 2]`
-        of the first edge and the number of edges of every target.
+        of the first edge and the number of edges of every target; `int32 [4, L + 1]`, per edge set
+        and hop how many leading nodes hold the receivers that its channel found by then.
     """
     rows = batch.shape[1]
     limited = limits.size > 0
@@ -544,6 +545,9 @@ def sample_subgraph(  # type: ignore[no-untyped-def]
 
     drawn, num_drawn = np.empty((3, 0), np.int32), 0
     num_hops = fan_outs.shape[1]
+    within = np.zeros((4, num_hops + 1), np.int32)
+    for edge_set in range(4):
+        within[edge_set, 0] = end[edge_set]
     segments = np.zeros((4 * num_hops, 3), np.int64)
     for hop in range(num_hops):
         following = np.empty(4, np.int64)
@@ -630,6 +634,11 @@ def sample_subgraph(  # type: ignore[no-untyped-def]
             segments[4 * hop + edge_set, 2] = num_drawn + total
             num_drawn += total
         begin, end = end, following
+        for edge_set in range(4):
+            most = within[edge_set, hop]
+            for place in range(begin[edge_set], end[edge_set]):
+                most = max(most, found[edge_set, place] + 1)
+            within[edge_set, hop + 1] = most
 
     return (
         (_nodes(ids[0], hops[0], counts[0]), _nodes(ids[1], hops[1], counts[1])),
@@ -640,4 +649,5 @@ def sample_subgraph(  # type: ignore[no-untyped-def]
             _by_target(2, drawn, segments, counts[0]),
             _by_target(3, drawn, segments, counts[1]),
         ),
+        within,
     )

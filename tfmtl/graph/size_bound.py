@@ -22,8 +22,8 @@ def size_bound(sampler: NeighborSampler, batch_size: int) -> dict[str, int]:
         batch_size: Most rows of a batch.
 
     Returns:
-        Sizes by name of node set and edge set, and as `"<node set>/<hop>"` of the nodes that are
-        found within each hop before the last.
+        Sizes by name of node set and edge set, and as `"<edge set>/<hop>"` of the leading nodes
+        that hold its receivers within each hop before the last.
 
     Example:
         >>> import numpy as np
@@ -33,7 +33,7 @@ def size_bound(sampler: NeighborSampler, batch_size: int) -> dict[str, int]:
         >>> bundle = GraphBundle({"user_user": ring}, 100, 100)
         >>> sampler = NeighborSampler(bundle, fan_outs=(5, 5), channels=("user_similarity",))
         >>> size_bound(sampler, batch_size=4)  # one neighbour in each of two hops
-        {'user': 13, 'item': 5, 'user/0': 4, 'item/0': 4, 'user/1': 8, 'item/1': 4, 'user_user': 8}
+        {'user': 13, 'item': 5, 'user_user': 8, 'user_user/0': 4, 'user_user/1': 8}
     """
     total = {"user": sampler.bundle.num_users, "item": sampler.bundle.num_items}
     if sampler.time_limit:
@@ -67,6 +67,10 @@ def size_bound(sampler: NeighborSampler, batch_size: int) -> dict[str, int]:
     }
     return (
         {name: within[name, sampler.num_hops] + 1 for name in NODE_SETS}
-        | {f"{name}/{hop}": size for (name, hop), size in within.items() if hop < sampler.num_hops}
         | {name: edges[name] for name in sampler.edge_sets}
+        | {
+            f"{name}/{hop}": within[EDGE_SETS[name][1], hop]
+            for name in sampler.edge_sets
+            for hop in range(sampler.num_hops)
+        }
     )

@@ -33,15 +33,16 @@ class SizeBuckets:
 
     * **Nodes** are padded at the end with id 0 at a hop beyond the last. A rung holds a subgraph
       only with room for one padding node in each node set, which padding edges need.
-    * **Prefixes** reach beyond the nodes of a hop, into those of later ones or into padding.
+    * **Prefixes** reach beyond the receivers of a hop, into later nodes or padding.
     * **Edges** are padded at the end. They join padding nodes, so targets stay ascending and no
       row's node is the target or source of one. Their behaviour is 0 and their weight 1. They are
       in no node's span.
     * **The readout** never refers to padding.
 
     Args:
-        rungs: Sizes by name of node set and edge set, and of the nodes within each hop before the
-            last by `"<node set>/<hop>"`; no rung smaller in anything than the one before it.
+        rungs: Sizes by name of node set and edge set, and by `"<edge set>/<hop>"` of the leading
+            nodes that hold its receivers within each hop before the last; no rung smaller in
+            anything than the one before it.
 
     Raises:
         ValueError: If there is no rung, their names differ, or they do not ascend.
@@ -50,9 +51,8 @@ class SizeBuckets:
         >>> buckets = SizeBuckets(({"user": 4, "item": 4}, {"user": 8, "item": 16}))
         >>> one, zero = np.ones(5, np.int32), np.zeros(5, np.int32)
         >>> nodes, hops = {"user": one[:3], "item": one}, {"user": zero[:3], "item": zero}
-        >>> within = {"user": np.array([3], np.int32), "item": np.array([5], np.int32)}
         >>> rows = {"user": zero, "item": zero}
-        >>> graph = SampledSubgraph(nodes, hops, rows, within, {}, {}, {}, {})
+        >>> graph = SampledSubgraph(nodes, hops, rows, {}, {}, {}, {}, {})
         >>> padded = buckets.pad(graph, padding_hop=3)
         >>> padded.ids["user"].tolist(), padded.hops["user"].tolist(), padded.ids["item"].size
         ([1, 1, 1, 0, 0, 0, 0, 0], [0, 0, 0, 3, 3, 3, 3, 3], 16)
@@ -106,7 +106,8 @@ class SizeBuckets:
             ...     GraphBundle(edge_sets, 3, 3), fan_outs=(2,), channels=("interaction",))
             >>> rows = {"user_id": np.array([1, 2]), "item_id": np.array([2, 1])}
             >>> SizeBuckets.fit(sampler, rows, batch_size=1, num_buckets=1).rungs
-            ({'user': 4, 'item': 4, 'user/0': 1, 'item/0': 1, 'item_user': 2, 'user_item': 2},)
+            ({'user': 4, 'item': 4, 'item_user': 2, 'user_item': 2, 'item_user/0': 1, \
+'user_item/0': 1},)
         """
         if batch_size < 1 or num_buckets < 1:
             raise ValueError(
@@ -126,7 +127,11 @@ class SizeBuckets:
                 for name in bound
             }
             # Rounding up must not carry a prefix beyond the nodes that there are.
-            rung |= {name: min(size, rung[name.partition("/")[0]]) for name, size in rung.items()}
+            rung |= {
+                name: min(size, rung[EDGE_SETS[name.partition("/")[0]][1]])
+                for name, size in rung.items()
+                if "/" in name
+            }
             if rung != rungs[0]:
                 rungs.insert(0, rung)
         return cls(tuple(rungs))
@@ -137,8 +142,8 @@ class SizeBuckets:
         Raises:
             ValueError: If it is for others.
         """
-        prefixes = [f"{name}/{hop}" for hop in range(num_hops) for name in NODE_SETS]
-        expected = [*NODE_SETS, *prefixes, *edge_sets]
+        prefixes = [f"{name}/{hop}" for name in edge_sets for hop in range(num_hops)]
+        expected = [*NODE_SETS, *edge_sets, *prefixes]
         if set(self.rungs[0]) != set(expected):
             raise ValueError(
                 f"expected buckets with sizes of {expected}; received {list(self.rungs[0])}: fit "
@@ -180,7 +185,8 @@ class SizeBuckets:
             hops={name: _padded(graph.hops[name], rung[name], padding_hop) for name in NODE_SETS},
             within={
                 name: np.array(
-                    [rung[f"{name}/{hop}"] for hop in range(within.size - 1)] + [rung[name]],
+                    [rung[f"{name}/{hop}"] for hop in range(within.size - 1)]
+                    + [rung[EDGE_SETS[name][1]]],
                     np.int32,
                 )
                 for name, within in graph.within.items()
@@ -203,12 +209,12 @@ def _sizes(graph: SampledSubgraph) -> dict[str, int]:
     """What a rung must have room for: a padding node per node set is needed."""
     return (
         {name: graph.ids[name].size + 1 for name in NODE_SETS}
+        | {name: graph.sources[name].size for name in graph.edge_sets}
         | {
             f"{name}/{hop}": int(size)
             for name, within in graph.within.items()
             for hop, size in enumerate(within[:-1])
         }
-        | {name: graph.sources[name].size for name in graph.edge_sets}
     )
 
 

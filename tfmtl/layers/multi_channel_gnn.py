@@ -23,8 +23,8 @@ class MultiChannelGNN(keras.layers.Layer):
     start from the same node states, and each has one convolution and one gate, shared by its
     layers and node types.
 
-    In a sampled sub-graph a node found at hop n is needed in the first L - n layers only. Nodes
-    come sorted by hop and edges by target, so every layer works on a prefix of both.
+    In a sampled sub-graph a node that a channel finds at hop n is needed in its first L - n layers
+    only. Nodes come sorted by hop and edges by target, so every layer works on a prefix of both.
 
     XLA compiles the layer anew for every number of nodes and edges, which in sampled sub-graphs is
     every batch. With `jit_compile`, sample with `SizeBuckets` and give `max_neighbors`: it is then
@@ -137,18 +137,18 @@ class MultiChannelGNN(keras.layers.Layer):
                 following, following_cells = {}, {}
                 for edge_set, edges in edge_sets.items():
                     sender, name, _ = EDGE_SETS[edge_set]
-                    active = within[name][last_hop]
+                    active = within[edge_set][last_hop]
                     prefix = self._edges_to(edges, active)
                     if layer:
-                        # A node may be nearer through another channel than through this one, or be
-                        # in a padded prefix. Its edges here then reach nodes without a state by
-                        # now; no readout needs it.
+                        # Prefixes may hold nodes that this channel finds later or not at all. Their
+                        # edges then reach nodes without a state by now; no readout needs them.
                         last = tf.shape(current[sender])[0] - 1
                         prefix = prefix._replace(source=tf.minimum(prefix.source, last))
                     target = current[name][:active]
+                    cell = cells[name][:active] if layer else target
                     message = self._convolutions[channel](target, current[sender], prefix)
                     following[name], following_cells[name] = self._gates[channel](
-                        message, target, cells[name][:active]
+                        message, target, cell
                     )
                 current, cells = following, following_cells
             for name, state in current.items():
