@@ -123,7 +123,7 @@ def dataset(log, sampler):
     def dataset(model, batch_size=4):
         sample = None
         if model.uses_graph:
-            sample = sampler(model.mgnn.num_layers, model.mgnn.channels)
+            sample = sampler(model.graph_bottom.mgnn.num_layers, model.graph_bottom.mgnn.channels)
         return evaluation_dataset(log, batch_size=batch_size, sample=sample)
 
     return dataset
@@ -138,7 +138,7 @@ def build(node_features):
         keras.utils.set_random_seed(next(seeds))
         arguments = {**SMALL[name], **options}
         tasks = arguments.pop("tasks", TASKS)
-        if MODELS[name].uses_graph:
+        if MODELS[name].needs_graph or "bottom" in arguments:
             arguments["node_features"] = node_features
         model = MODELS[name](tasks, INPUTS, **arguments)
         model.build_weights()

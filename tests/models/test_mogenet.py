@@ -34,7 +34,9 @@ ALL = {"channels": tuple(CHANNELS), "num_layers": 2}
 def random_states(model, rows, seed=5):
     rng = np.random.default_rng(seed)
     keys = (*model.user_states, *model.item_states)
-    return {key: rng.normal(size=[rows, model.mgnn.dim]).astype(np.float32) for key in keys}
+    return {
+        key: rng.normal(size=[rows, model.graph_bottom.mgnn.dim]).astype(np.float32) for key in keys
+    }
 
 
 def gates_of(model, row):
@@ -85,19 +87,19 @@ def test_initial_states_are_projections_of_the_features(build, node_features):
     model = build("mogenet")
     randomize(model)
     table = model.embedding.get_weights()[0]
-    kernel, bias = model.projections["user"].get_weights()
+    kernel, bias = model.graph_bottom.projections["user"].get_weights()
     # Rows of the table: padding 0, users 1-12, items 13-21, ages 22-26, tags 27-32.
     age = node_features["user"]["age"]
     features = np.concatenate([table[1 + np.arange(USERS)], table[22 + age]], axis=1)
-    received = model.initial_states("user", tf.range(USERS))
+    received = model.graph_bottom.initial_states("user", tf.range(USERS))
     np.testing.assert_allclose(received, features @ kernel + bias, rtol=1e-4, atol=1e-5)
 
-    kernel, bias = model.projections["item"].get_weights()
+    kernel, bias = model.graph_bottom.projections["item"].get_weights()
     tags = node_features["item"]["tags"]
     present = (tags > 0)[..., np.newaxis]
     mean = (table[27 + tags] * present).sum(axis=1) / np.maximum(present.sum(axis=1), 1)
     features = np.concatenate([table[13 + np.arange(ITEMS)], mean], axis=1)
-    received = model.initial_states("item", tf.range(ITEMS))
+    received = model.graph_bottom.initial_states("item", tf.range(ITEMS))
     np.testing.assert_allclose(received, features @ kernel + bias, rtol=1e-4, atol=1e-5)
 
 
@@ -260,7 +262,7 @@ def test_rows_and_nodes_share_one_embedding(build, dataset):
     model = build("mogenet")
     features, _, _ = first_batch(dataset(model))
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(model.initial_states("user", features["user_id"]))
+        loss = tf.reduce_sum(model.graph_bottom.initial_states("user", features["user_id"]))
     assert tape.gradient(loss, model.embedding.trainable_weights[0]) is not None
 
 
@@ -338,7 +340,7 @@ def test_a_batch_needs_a_graph_or_states(build, log):
 def test_defaults_are_those_of_the_paper(node_features):
     model = MoGENet(TASKS, INPUTS, node_features=node_features)
     assert (
-        model.mgnn.get_config().items()
+        model.graph_bottom.mgnn.get_config().items()
         >= {
             "dim": 64,
             "num_layers": 2,

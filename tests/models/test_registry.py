@@ -37,13 +37,17 @@ def test_hyperparameters_reach_the_model(with_ids):
     encoder, schema = with_ids
     model = build_model("mogenet", schema, encoder, {"dim": 8, "channels": ["interaction"]})
     assert isinstance(model, MoGENet)
-    assert (model.mgnn.dim, model.mgnn.channels, model.experts.num_experts) == (
+    assert (
+        model.graph_bottom.mgnn.dim,
+        model.graph_bottom.mgnn.channels,
+        model.experts.num_experts,
+    ) == (
         8,
         ("interaction",),
         1,
     )
     # Users 7 and 9 and the unknown one; items 3 and 5 and the unknown one.
-    assert {side: nodes.num_nodes for side, nodes in model.node_features.items()} == {
+    assert {side: nodes.num_nodes for side, nodes in model.graph_bottom.node_features.items()} == {
         "user": 3,
         "item": 3,
     }

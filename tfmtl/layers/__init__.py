@@ -5,6 +5,7 @@ from tfmtl.layers.depth_gate import DepthGate
 from tfmtl.layers.experts import Experts
 from tfmtl.layers.feature_embedding import FeatureEmbedding
 from tfmtl.layers.gate import Gate
+from tfmtl.layers.graph_bottom import GraphBottom
 from tfmtl.layers.mlp import MLP
 from tfmtl.layers.multi_channel_gnn import MultiChannelGNN
 from tfmtl.layers.node_features import NodeFeatures
@@ -21,6 +22,7 @@ __all__ = [
     "Experts",
     "FeatureEmbedding",
     "Gate",
+    "GraphBottom",
     "MultiChannelGNN",
     "NodeFeatures",
     "NodeStates",

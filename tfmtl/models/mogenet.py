@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tf_keras as keras
 
 from tfmtl.data.input_spec import InputSpec
 from tfmtl.graph.topology import CHANNELS
-from tfmtl.layers.attention_convolution import Attention, Edges
+from tfmtl.layers.attention_convolution import Attention
 from tfmtl.layers.depth_gate import Depth
 from tfmtl.layers.experts import Experts
-from tfmtl.layers.feature_embedding import PackedFeatures
 from tfmtl.layers.gate import Gate
-from tfmtl.layers.multi_channel_gnn import MultiChannelGNN
-from tfmtl.layers.node_features import NodeFeatures
-from tfmtl.layers.node_states import STATES, NodeStates
+from tfmtl.layers.graph_bottom import GraphBottom
 from tfmtl.layers.pairwise_interaction import Kappa, PairwiseInteraction
 from tfmtl.layers.tower import Tower
 from tfmtl.models.multi_task_model import MultiTaskModel, Weighting
 from tfmtl.objectives.cooperative_loss import Cooperation, cooperative_loss
 from tfmtl.schema import Task
-
-GRAPH_SIDES: tuple[Literal["user", "item"], ...] = ("user", "item")
 
 
 class MoGENet(MultiTaskModel):
@@ -90,6 +84,7 @@ class MoGENet(MultiTaskModel):
         ...           InputSpec("item_id", "categorical", "item", 4, 1)]
         >>> nodes = {"user": {"user_id": np.arange(3)}, "item": {"item_id": np.arange(4)}}
         >>> model = MoGENet([Task(name="click")], inputs, node_features=nodes, dim=8)
+        >>> from tfmtl.layers import Edges
         >>> none = Edges(*(np.zeros(0, np.int32) for _ in "st"))
         >>> states = model.compute_node_states(
         ...     {name: none for name in ("item_user", "user_item", "user_user", "item_item")})
@@ -98,7 +93,7 @@ class MoGENet(MultiTaskModel):
         TensorShape([1])
     """
 
-    uses_graph = True
+    needs_graph = True
 
     def __init__(
         self,
@@ -135,49 +130,32 @@ class MoGENet(MultiTaskModel):
             embedding_dim=embedding_dim,
             l2_embedding=l2_embedding,
             weighting=weighting,
+            bottom={
+                "mgnn": {
+                    "dim": dim,
+                    "channels": channels,
+                    "num_layers": num_layers,
+                    "attention": attention,
+                    "depth": depth,
+                    "edge_behaviors": edge_behaviors,
+                    "use_edge_weight": use_edge_weight,
+                    "max_neighbors": max_neighbors,
+                    "l2": l2,
+                }
+            },
+            node_features=node_features,
             **kwargs,
         )
-        self.mgnn = MultiChannelGNN(
-            dim,
-            channels=channels,
-            num_layers=num_layers,
-            attention=attention,
-            depth=depth,
-            num_behaviors=2 ** len(self.tasks) if edge_behaviors else 0,
-            use_edge_weight=use_edge_weight,
-            max_neighbors=max_neighbors,
-            l2=l2,
-            name="mgnn",
-        )
-        self.user_states = self.mgnn.outputs_of("user")
-        self.item_states = self.mgnn.outputs_of("item")
+        assert self.graph_bottom is not None
+        self.user_states = self.graph_bottom.outputs_of("user")
+        self.item_states = self.graph_bottom.outputs_of("item")
         if not (self.user_states and self.item_states):
             raise ValueError(
                 "expected channels that reach both users and items; "
                 f"received {list(channels)}: add 'interaction'"
             )
-        featureless = [side for side in GRAPH_SIDES if not self.embedding.width(side)]
-        if featureless:
-            raise ValueError(
-                f"nodes of the sides {featureless} have no inputs to start from: keep their ids "
-                "or give them features"
-            )
         self.cooperative_weight = float(cooperative_weight)
         self.cooperative_level: Cooperation = cooperative_level
-        self.node_features = {
-            side: NodeFeatures.from_columns(
-                self.embedding, side, node_features[side], name=f"{side}_node_features"
-            )
-            for side in GRAPH_SIDES
-        }
-        self.projections = {
-            side: keras.layers.Dense(
-                dim,
-                kernel_regularizer=keras.regularizers.L2(l2) if l2 else None,
-                name=f"{side}_projection",
-            )
-            for side in GRAPH_SIDES
-        }
         num_experts = len(self.user_states) * len(self.item_states)
         self.interaction = PairwiseInteraction(
             kappa=kappa, normalize=normalize_states, l2=l2, name="interaction"
@@ -195,68 +173,13 @@ class MoGENet(MultiTaskModel):
             for name in self.task_names
         }
 
-    def build_weights(self) -> None:
-        """Creates every weight, so that a checkpoint can be restored before the first batch."""
-        if not self.mgnn.built:
-            self.mgnn.build(None)
-        super().build_weights()
-
-    def _example_row(self) -> dict[str, Any]:
-        dim = self.mgnn.dim
-        for side in GRAPH_SIDES:
-            self.initial_states(side, tf.zeros([1], tf.int32))
-        states = {key: tf.zeros([1, dim]) for key in (*self.user_states, *self.item_states)}
-        return {**super()._example_row(), STATES: states}
-
-    def initial_states(self, side: Literal["user", "item"], ids: tf.Tensor) -> tf.Tensor:
-        """p_u or q_i, `float [N, d]`, of nodes `ids` `int32 [N]`."""
-        packed: PackedFeatures = self.node_features[side](ids)
-        return self.projections[side](self.embedding.embed(packed, side))
-
-    def compute_node_states(
-        self, edge_sets: Mapping[str, Edges], *, block_nodes: int = 2**15
-    ) -> NodeStates:
-        """Final states of all users and items over the whole graph.
-
-        Args:
-            edge_sets: NumPy edges per edge set name, sorted by target.
-            block_nodes: Nodes whose features are embedded at one time.
-
-        Returns:
-            Tables to look states up in; storage O(E) + O(N d) while they are made.
-        """
-        states: dict[str, np.ndarray] = {}
-        for side in GRAPH_SIDES:
-            nodes = self.node_features[side]
-            blocks = [
-                self.initial_states(
-                    side, tf.range(start, min(start + block_nodes, nodes.num_nodes))
-                ).numpy()
-                for start in range(0, nodes.num_nodes, block_nodes)
-            ]
-            states[side] = np.concatenate(blocks).astype(np.float32)
-        if not self.mgnn.built:
-            self.mgnn.build(None)
-        return NodeStates(self.mgnn.full_graph(edge_sets, states))
-
     def call(
         self, features: Mapping[str, Any], training: bool | None = None
     ) -> dict[str, tf.Tensor]:
         """Logits `float32 [B]` per task."""
-        if STATES in features:
-            states = features[STATES]
-        elif "graph" in features:
-            graph = features["graph"]
-            initial = {
-                side: self.initial_states(side, graph.node_sets[side]["id"]) for side in GRAPH_SIDES
-            }
-            states = self.mgnn(graph, initial)
-        else:
-            raise ValueError(
-                f"the batch has neither 'graph' nor 'states'; it has {sorted(features)}: give the "
-                "input pipeline a NeighborSampler, or look states up with compute_node_states"
-            )
-        row = self.row_input(features)
+        assert self.graph_bottom is not None
+        states = self.graph_bottom(features)
+        row = self.feature_input(features)
         context = self.interaction(
             [states[key] for key in self.user_states], [states[key] for key in self.item_states]
         )

@@ -6,12 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras as keras
 
 from tfmtl.data.input_spec import InputSpec
+from tfmtl.layers.attention_convolution import Edges
 from tfmtl.layers.feature_embedding import FeatureEmbedding
+from tfmtl.layers.graph_bottom import GRAPH_SIDES, GraphBottom
+from tfmtl.layers.node_states import STATES, NodeStates
 from tfmtl.objectives.masked_binary_cross_entropy import masked_binary_cross_entropy
 from tfmtl.objectives.static_weighting import StaticWeighting
 from tfmtl.objectives.uncertainty_weighting import UncertaintyWeighting
@@ -41,10 +45,15 @@ class MultiTaskModel(tfrs.Model):
         embedding_dim: Width of feature embeddings.
         l2_embedding: Penalty on the batch's embeddings.
         weighting: `static` (the tasks' own weights) or `uncertainty`.
+        bottom: What stands under the model beside the features: `{"mgnn": options of GraphBottom}`
+            lets it read the graph states of the row's user and item, as the variants "+MGNN" of
+            MoGENet's Table 3 do; nothing by default.
+        node_features: Encoded features of all nodes, for a model with a bottom.
         **kwargs: Passed to `keras.Model`.
 
     Raises:
-        ValueError: If a task's name cannot name an output or a reported loss.
+        ValueError: If a task's name cannot name an output or a reported loss, or a bottom is
+            unknown or lacks node features.
 
     Example:
         >>> class Constant(MultiTaskModel):
@@ -57,7 +66,7 @@ class MultiTaskModel(tfrs.Model):
         0.6931
     """
 
-    uses_graph = False
+    needs_graph = False
 
     def __init__(
         self,
@@ -67,6 +76,8 @@ class MultiTaskModel(tfrs.Model):
         embedding_dim: int = 16,
         l2_embedding: float = 0.0,
         weighting: Weighting = "static",
+        bottom: Mapping[str, Mapping[str, Any]] | None = None,
+        node_features: Mapping[str, Mapping[str, np.ndarray]] | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -88,31 +99,92 @@ class MultiTaskModel(tfrs.Model):
             raise ValueError(
                 f"expected weighting 'static' or 'uncertainty'; received {weighting!r}"
             )
+        self.graph_bottom = self._graph_bottom(bottom or {}, node_features)
         self._means = {name: keras.metrics.Mean(name=name) for name in _REPORTED}
         self._task_means = {
             name: keras.metrics.Mean(name=f"{name}_loss") for name in self.task_names
         }
 
+    def _graph_bottom(
+        self,
+        bottom: Mapping[str, Mapping[str, Any]],
+        node_features: Mapping[str, Mapping[str, np.ndarray]] | None,
+    ) -> GraphBottom | None:
+        if not bottom:
+            return None
+        if set(bottom) != {"mgnn"} or node_features is None:
+            raise ValueError(
+                f"expected bottom={{'mgnn': options}} and node_features; received bottom "
+                f"{dict(bottom)} and {'no' if node_features is None else 'some'} node_features"
+            )
+        return GraphBottom(
+            self.embedding, node_features, len(self.tasks), **bottom["mgnn"], name="bottom"
+        )
+
+    @property
+    def uses_graph(self) -> bool:
+        """Whether batches must bring a sampled graph or looked-up states."""
+        return self.graph_bottom is not None
+
     def build_weights(self) -> None:
         """Creates every weight, so that a checkpoint can be restored before the first batch."""
+        if self.graph_bottom is not None and not self.graph_bottom.built:
+            with tf.name_scope(self.graph_bottom.name):
+                self.graph_bottom.build()
         self(self._example_row(), training=False)
         self.weighting({name: tf.constant(0.0) for name in self.task_names})
 
     def _example_row(self) -> dict[str, Any]:
-        return {
+        row: dict[str, Any] = {
             spec.name: tf.zeros(
                 [1, spec.width] if spec.width > 1 or spec.kind == "list" else [1],
                 tf.float32 if spec.kind == "numeric" else tf.int32,
             )
             for spec in self.embedding.inputs
         }
+        if self.graph_bottom is not None:
+            keys = [key for side in GRAPH_SIDES for key in self.graph_bottom.outputs_of(side)]
+            row[STATES] = {key: tf.zeros([1, self.graph_bottom.mgnn.dim]) for key in keys}
+        return row
 
-    def row_input(self, features: Mapping[str, Any]) -> tf.Tensor:
-        """The row x = [x_u || x_i || x_context], `float [B, D]`."""
+    def feature_input(self, features: Mapping[str, Any]) -> tf.Tensor:
+        """The row's features x = [x_u || x_i || x_context], `float [B, D]`."""
         return tf.concat(
             [self.embedding(features, side=side) for side in SIDES if self.embedding.width(side)],
             axis=-1,
         )
+
+    def bottom_input(self, features: Mapping[str, Any]) -> list[tf.Tensor]:
+        """The row's graph states, each `float [B, d]`; none without a bottom."""
+        if self.graph_bottom is None:
+            return []
+        return [tf.cast(part, self.compute_dtype) for part in self.graph_bottom(features).values()]
+
+    def row_input(self, features: Mapping[str, Any]) -> tf.Tensor:
+        """What the model reads of a row: its features and, with a bottom, its graph states."""
+        return tf.concat([self.feature_input(features), *self.bottom_input(features)], axis=-1)
+
+    def compute_node_states(
+        self, edge_sets: Mapping[str, Edges], *, block_nodes: int = 2**15
+    ) -> NodeStates:
+        """Final states of all users and items over the whole graph.
+
+        Args:
+            edge_sets: NumPy edges per edge set name, sorted by target.
+            block_nodes: Nodes whose features are embedded at one time.
+
+        Returns:
+            Tables to look states up in; storage O(E) + O(N d) while they are made.
+
+        Raises:
+            ValueError: If the model uses no graph.
+        """
+        if self.graph_bottom is None:
+            raise ValueError(
+                f"{type(self).__name__} has no graph states: build it with a bottom, such as "
+                "bottom={'mgnn': {}}"
+            )
+        return self.graph_bottom.compute_node_states(edge_sets, block_nodes=block_nodes)
 
     def call(
         self, features: Mapping[str, Any], training: bool | None = None

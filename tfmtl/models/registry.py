@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfmtl.data.feature_encoder import FeatureEncoder
+from tfmtl.layers.graph_bottom import GraphBottom
 from tfmtl.models.mmoe import MMoE
 from tfmtl.models.mogenet import MoGENet
 from tfmtl.models.multi_task_model import MultiTaskModel
@@ -20,6 +21,8 @@ MODELS: dict[str, type[MultiTaskModel]] = {
     "mmoe": MMoE,
     "mogenet": MoGENet,
 }
+
+BOTTOMS: dict[str, type] = {"mgnn": GraphBottom}
 
 
 def _model_class(name: str) -> type[MultiTaskModel]:
@@ -44,12 +47,52 @@ def default_hyperparameters(name: str) -> dict[str, Any]:
         >>> default_hyperparameters("mmoe")["num_experts"]
         4
     """
-    parameters = inspect.signature(_model_class(name).__init__).parameters.values()
+    return _defaults(_model_class(name))
+
+
+def _defaults(constructed: type) -> dict[str, Any]:
+    parameters = inspect.signature(constructed).parameters.values()
     return {
         parameter.name: parameter.default
         for parameter in parameters
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty
     }
+
+
+def checked_bottom(name: str, bottom: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The bottom of a model with every option named.
+
+    Args:
+        name: A key of `MODELS`.
+        bottom: Name of a bottom, `mgnn`, to its options that differ from the defaults.
+
+    Returns:
+        Name of the bottom to all its options.
+
+    Raises:
+        ValueError: If a bottom or an option is unknown, or the model has a graph of its own.
+
+    Example:
+        >>> checked_bottom("mmoe", {"mgnn": {"dim": 8}})["mgnn"]["num_layers"]
+        2
+    """
+    if _model_class(name).needs_graph:
+        raise ValueError(
+            f"model {name!r} has a graph of its own; received bottom {sorted(bottom)}: leave it out"
+        )
+    unknown = sorted(set(bottom) - set(BOTTOMS))
+    if unknown:
+        raise ValueError(f"unknown bottoms {unknown}; expected some of {sorted(BOTTOMS)}")
+    checked = {}
+    for kind, options in bottom.items():
+        known = _defaults(BOTTOMS[kind])
+        surplus = sorted(set(options) - set(known))
+        if surplus:
+            raise ValueError(
+                f"bottom {kind!r} has no options {surplus}; expected some of {sorted(known)}"
+            )
+        checked[kind] = {**known, **options}
+    return checked
 
 
 def build_model(
@@ -59,6 +102,7 @@ def build_model(
     hyperparameters: Mapping[str, Any],
     *,
     exclude_inputs: Sequence[str] = (),
+    bottom: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> MultiTaskModel:
     """Builds the model called `name` for an encoded log.
 
@@ -69,6 +113,7 @@ def build_model(
         hyperparameters: Constructor arguments that differ from the defaults.
         exclude_inputs: Encoded inputs that the model does not embed, e.g. `user_id` where users
             have too few rows to learn a vector for each.
+        bottom: See `MultiTaskModel`; for models that have no graph of their own.
 
     Returns:
         An uncompiled model.
@@ -99,10 +144,12 @@ def build_model(
         raise ValueError(f"unknown inputs {absent}: the encoder has {names}")
     inputs = [spec for spec in encoder.inputs if spec.name not in exclude_inputs]
     arguments = dict(hyperparameters)
-    if model_class.uses_graph:
+    if bottom:
+        arguments["bottom"] = checked_bottom(name, bottom)
+    if model_class.needs_graph or bottom:
         if not schema.has_ids:
             raise ValueError(
-                f"model {name!r} needs a graph, but the schema names no user and item columns; "
+                f"model {name!r} {'needs' if model_class.needs_graph else 'stands on'} a graph, but the schema names no user and item columns; "
                 "choose a model without a graph or set user and item"
             )
         arguments["node_features"] = {

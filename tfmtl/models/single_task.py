@@ -18,7 +18,8 @@ class SingleTask(MultiTaskModel):
     """o^k = MLP^k(x^k), each task with embeddings of its own.
 
     The tasks are trained side by side in one `fit`; no weight is shared, so each result is that of
-    a model trained on its task alone, unless a bound on the global gradient norm couples them.
+    a model trained on its task alone, unless a bound on the global gradient norm couples them, or
+    a bottom, which the tasks share.
 
     Args:
         tasks: The schema's tasks.
@@ -82,8 +83,9 @@ class SingleTask(MultiTaskModel):
     ) -> dict[str, tf.Tensor]:
         """Logits `float32 [B]` per task."""
         logits = {}
+        states = self.bottom_input(features)
         for name in self.task_names:
             embedding = self.embeddings[name]
             row = [embedding(features, side=side) for side in SIDES if embedding.width(side)]
-            logits[name] = self.towers[name](tf.concat(row, axis=-1), training=training)
+            logits[name] = self.towers[name](tf.concat([*row, *states], axis=-1), training=training)
         return logits

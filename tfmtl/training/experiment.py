@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tfmtl.data.statistics_config import StatisticsConfig
 from tfmtl.graph.similarity_config import SimilarityConfig
-from tfmtl.models.registry import MODELS, default_hyperparameters
+from tfmtl.models.registry import MODELS, checked_bottom, default_hyperparameters
 from tfmtl.training.yaml_document import parse_yaml, validated
 
 
@@ -83,6 +83,8 @@ class ModelConfig(_Section):
         name: A key of `tfmtl.models.MODELS`.
         hyperparameters: Constructor arguments that differ from the defaults.
         exclude_inputs: Encoded inputs that the model does not embed.
+        bottom: What stands under the model beside the features, with its options: `{mgnn: {dim:
+            32}}` adds the states of a graph network to the input of a model that has none.
 
     Example:
         >>> ModelConfig(name="mmoe", hyperparameters={"num_experts": 2}).name
@@ -92,6 +94,7 @@ class ModelConfig(_Section):
     name: str
     hyperparameters: dict[str, Any] = {}
     exclude_inputs: tuple[str, ...] = ()
+    bottom: dict[str, dict[str, Any]] = {}
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
@@ -102,6 +105,8 @@ class ModelConfig(_Section):
                 f"model {self.name!r} has no hyper-parameters {unknown}; "
                 f"expected some of {sorted(known)}"
             )
+        if self.bottom:
+            checked_bottom(self.name, self.bottom)
         return self
 
 
@@ -168,9 +173,10 @@ class Experiment(_Section):
 
     @model_validator(mode="after")
     def _check_hops(self) -> Experiment:
-        layers = self.resolved()["model"]["hyperparameters"].get("num_layers")
-        hops = len(self.graph.fan_out)
-        if self.uses_graph and layers != hops:
+        if not self.uses_graph:
+            return self
+        layers, hops = self.graph_options["num_layers"], len(self.graph.fan_out)
+        if layers != hops:
             raise ValueError(
                 f"graph.fan_out has {hops} hops and the model {layers} layers: give num_layers and "
                 "fan_out the same length, or training would see less of the graph than scoring"
@@ -204,9 +210,12 @@ class Experiment(_Section):
         """The experiment as plain data, every hyper-parameter named with its value."""
         content = self.model_dump(mode="json")
         hyperparameters = {**default_hyperparameters(self.model.name), **self.model.hyperparameters}
-        if hyperparameters.get("max_neighbors", 0) is None:
-            hyperparameters["max_neighbors"] = max(self.graph.fan_out)
+        bottom = checked_bottom(self.model.name, self.model.bottom) if self.model.bottom else {}
+        for options in (hyperparameters, *bottom.values()):
+            if options.get("max_neighbors", 0) is None:
+                options["max_neighbors"] = max(self.graph.fan_out)
         content["model"]["hyperparameters"] = _plain(hyperparameters)
+        content["model"]["bottom"] = _plain(bottom)
         return content
 
     def to_yaml(self) -> str:
@@ -216,7 +225,13 @@ class Experiment(_Section):
     @property
     def uses_graph(self) -> bool:
         """Whether the model needs a graph."""
-        return MODELS[self.model.name].uses_graph
+        return MODELS[self.model.name].needs_graph or "mgnn" in self.model.bottom
+
+    @property
+    def graph_options(self) -> dict[str, Any]:
+        """Options of the model's graph network, every one named."""
+        model = self.resolved()["model"]
+        return model["bottom"]["mgnn"] if model["bottom"] else model["hyperparameters"]
 
 
 def _replaced(content: Any, override: str) -> Any:

@@ -133,6 +133,7 @@ def load_run(path: Path) -> TrainedRun:
         encoder,
         experiment.model.hyperparameters,
         exclude_inputs=experiment.model.exclude_inputs,
+        bottom=experiment.model.bottom,
     )
     model.build_weights()
     restore_checkpoint(tf.train.Checkpoint(model=model), best.model_checkpoint_path)

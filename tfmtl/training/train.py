@@ -83,7 +83,7 @@ def train(
             f"the data changed since the run under {run.path} began: resume it with the data of "
             "then, or train into another folder"
         )
-    hyperparameters = experiment.resolved()["model"]["hyperparameters"]
+    resolved = experiment.resolved()["model"]
     sampler = None
     if experiment.uses_graph:
         assert data.bundle is not None
@@ -94,8 +94,9 @@ def train(
         experiment.model.name,
         data.loaded.log.schema,
         data.encoder,
-        hyperparameters,
+        resolved["hyperparameters"],
         exclude_inputs=experiment.model.exclude_inputs,
+        bottom=resolved["bottom"],
     )
     model.compile(optimizer=_optimizer(experiment))
     model.build_weights()
@@ -186,7 +187,7 @@ def _sampler(experiment: Experiment, bundle: GraphBundle, rows: EncodedLog) -> N
         NeighborSampler,
         bundle,
         fan_outs=graph.fan_out,
-        channels=experiment.resolved()["model"]["hyperparameters"]["channels"],
+        channels=experiment.graph_options["channels"],
         mask_own_edges=graph.mask_own_edges,
         weighted=graph.weighted,
         time_limit=graph.time_limit,
