@@ -14,7 +14,6 @@ from tfmtl.layers.attention_convolution import Attention
 from tfmtl.layers.depth_gate import Depth
 from tfmtl.layers.experts import Experts
 from tfmtl.layers.gate import Gate
-from tfmtl.layers.graph_bottom import GraphBottom
 from tfmtl.layers.pairwise_interaction import Kappa, PairwiseInteraction
 from tfmtl.layers.tower import Tower
 from tfmtl.models.multi_task_model import MultiTaskModel, Weighting

@@ -148,8 +148,9 @@ def build_model(
         arguments["bottom"] = checked_bottom(name, bottom)
     if model_class.needs_graph or bottom:
         if not schema.has_ids:
+            relation = "needs" if model_class.needs_graph else "stands on"
             raise ValueError(
-                f"model {name!r} {'needs' if model_class.needs_graph else 'stands on'} a graph, but the schema names no user and item columns; "
+                f"model {name!r} {relation} a graph, but the schema names no user and item columns; "
                 "choose a model without a graph or set user and item"
             )
         arguments["node_features"] = {
