@@ -26,7 +26,43 @@ INPUTS = (
 SMALL = {
     "single_task": {"embedding_dim": 4, "units": (6,)},
     "shared_bottom": {"embedding_dim": 4, "bottom_units": (6,), "tower_units": (4,)},
+    "cross_stitch": {"embedding_dim": 4, "units": (6, 4)},
+    "omoe": {"embedding_dim": 4, "expert_units": (6, 4), "tower_units": (4,), "num_experts": 3},
     "mmoe": {"embedding_dim": 4, "expert_units": (6, 4), "tower_units": (4,), "num_experts": 3},
+    # Gates that are not drawn are the same in training and inference: shared tests compare the two.
+    "snr_trans": {
+        "embedding_dim": 4,
+        "num_subnetworks": 3,
+        "level_units": ((6,), (4,)),
+        "tower_units": (4,),
+        "stochastic": False,
+    },
+    "cgc": {
+        "embedding_dim": 4,
+        "num_specific_experts": 2,
+        "num_shared_experts": 1,
+        "expert_units": (6, 4),
+        "tower_units": (4,),
+    },
+    "ple": {
+        "embedding_dim": 4,
+        "num_specific_experts": 2,
+        "num_shared_experts": 1,
+        "expert_units": (6, 4),
+        "tower_units": (4,),
+    },
+    "stem": {"embedding_dim": 4, "expert_units": (6, 4), "tower_units": (4,)},
+    # Layer normalisation is the same in training and inference: the shared tests compare the two.
+    "home": {
+        "embedding_dim": 4,
+        "expert_units": (6, 4),
+        "feature_gate_rank": 2,
+        "normalization": "layer",
+        "tower_units": (4,),
+    },
+    "esmm": {"embedding_dim": 4, "units": (6, 4)},
+    "escm2": {"embedding_dim": 4, "units": (6, 4)},
+    "aitm": {"embedding_dim": 4, "bottom_units": (6, 4), "tower_units": (4,)},
     # Two channels and one hop where nothing else is asked for: a third of the graph to trace.
     "mogenet": {
         "embedding_dim": 4,

@@ -53,7 +53,24 @@ def test_hyperparameters_reach_the_model(with_ids):
     }
 
 
-@pytest.mark.parametrize("name", ["single_task", "shared_bottom", "mmoe"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "single_task",
+        "shared_bottom",
+        "cross_stitch",
+        "omoe",
+        "mmoe",
+        "snr_trans",
+        "cgc",
+        "ple",
+        "stem",
+        "home",
+        "esmm",
+        "escm2",
+        "aitm",
+    ],
+)
 def test_a_log_without_ids_has_models_without_graph(without_ids, name):
     encoder, schema = without_ids
     build_model(name, schema, encoder, {}).build_weights()
@@ -77,8 +94,8 @@ def test_names_unknown_hyperparameters(with_ids):
 
 def test_names_an_unknown_model(with_ids):
     encoder, schema = with_ids
-    with pytest.raises(ValueError, match=r"unknown model 'ple'; expected one of \['mmoe', "):
-        build_model("ple", schema, encoder, {})
+    with pytest.raises(ValueError, match=r"unknown model 'mmmoe'; expected one of \[.*'mmoe', "):
+        build_model("mmmoe", schema, encoder, {})
 
 
 def test_defaults_leave_out_what_has_none():

@@ -1,32 +1,48 @@
 """Keras layers: embeddings, graph convolution, experts, gates, towers."""
 
 from tfmtl.layers.attention_convolution import AttentionConvolution, Edges
+from tfmtl.layers.cross_stitch_unit import CrossStitchUnit
 from tfmtl.layers.depth_gate import DepthGate
+from tfmtl.layers.expert_groups import ExpertGroups
+from tfmtl.layers.expert_level import ExpertLevel
 from tfmtl.layers.experts import Experts
+from tfmtl.layers.extraction import Extraction
 from tfmtl.layers.feature_embedding import FeatureEmbedding
+from tfmtl.layers.feature_gate import FeatureGate
 from tfmtl.layers.gate import Gate
 from tfmtl.layers.graph_bottom import GraphBottom
+from tfmtl.layers.information_transfer import InformationTransfer
 from tfmtl.layers.mlp import MLP
 from tfmtl.layers.multi_channel_gnn import MultiChannelGNN
 from tfmtl.layers.node_features import NodeFeatures
 from tfmtl.layers.node_states import NodeStates
 from tfmtl.layers.pairwise_interaction import PairwiseInteraction
 from tfmtl.layers.per_expert_initializer import PerExpertInitializer
+from tfmtl.layers.self_gate import SelfGate
+from tfmtl.layers.sub_network_routing import SubNetworkRouting
 from tfmtl.layers.tower import Tower
 
 __all__ = [
     "MLP",
     "AttentionConvolution",
+    "CrossStitchUnit",
     "DepthGate",
     "Edges",
+    "ExpertGroups",
+    "ExpertLevel",
     "Experts",
+    "Extraction",
     "FeatureEmbedding",
+    "FeatureGate",
     "Gate",
     "GraphBottom",
+    "InformationTransfer",
     "MultiChannelGNN",
     "NodeFeatures",
     "NodeStates",
     "PairwiseInteraction",
     "PerExpertInitializer",
+    "SelfGate",
+    "SubNetworkRouting",
     "Tower",
 ]

@@ -60,8 +60,10 @@ class GraphBottom(keras.layers.Layer):
         >>> inputs = [InputSpec("user_id", "categorical", "user", 3, 1),
         ...           InputSpec("item_id", "categorical", "item", 4, 1)]
         >>> nodes = {"user": {"user_id": np.arange(3)}, "item": {"item_id": np.arange(4)}}
-        >>> bottom = GraphBottom(FeatureEmbedding(inputs, dim=4), nodes, 1, dim=8,
-        ...                      channels=["interaction"], num_layers=1)
+        >>> embedding = FeatureEmbedding(inputs, dim=4)
+        >>> embedding.build(None)
+        >>> bottom = GraphBottom(
+        ...     embedding, nodes, 1, dim=8, channels=["interaction"], num_layers=1)
         >>> edges = Edges(np.array([1, 2], np.int32), np.array([1, 2], np.int32))
         >>> states = bottom.compute_node_states({"item_user": edges, "user_item": edges})
         >>> row = {"user_id": tf.constant([1]), "item_id": tf.constant([2])}

@@ -1,18 +1,38 @@
 """Multi-task models: `tfrs.Model` subclasses, one per file."""
 
+from tfmtl.models.aitm import AITM
+from tfmtl.models.cgc import CGC
+from tfmtl.models.cross_stitch import CrossStitch
+from tfmtl.models.escm2 import ESCM2
+from tfmtl.models.esmm import ESMM
+from tfmtl.models.home import HoME
 from tfmtl.models.mmoe import MMoE
 from tfmtl.models.mogenet import MoGENet
 from tfmtl.models.multi_task_model import MultiTaskModel
+from tfmtl.models.omoe import OMoE
+from tfmtl.models.ple import PLE
 from tfmtl.models.prediction import predict_log
 from tfmtl.models.registry import MODELS, build_model, default_hyperparameters
 from tfmtl.models.shared_bottom import SharedBottom
 from tfmtl.models.single_task import SingleTask
+from tfmtl.models.snr_trans import SNRTrans
+from tfmtl.models.stem import STEM
 
 __all__ = [
+    "AITM",
+    "CGC",
+    "ESCM2",
+    "ESMM",
     "MODELS",
+    "PLE",
+    "STEM",
+    "CrossStitch",
+    "HoME",
     "MMoE",
     "MoGENet",
     "MultiTaskModel",
+    "OMoE",
+    "SNRTrans",
     "SharedBottom",
     "SingleTask",
     "build_model",

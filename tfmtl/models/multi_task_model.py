@@ -35,9 +35,10 @@ class MultiTaskModel(tfrs.Model):
     `float32 [B]`, and a weight of 0 marks a row on which the task is undefined.
 
     Every loss that `fit` and `evaluate` report is a mean over the whole epoch: `<task>_loss` over
-    the defined rows of the task, `loss` (the weighted task losses), `regularization_loss` and
-    `total_loss` over the batches, each counted by its rows. `tfrs.Model` reports the last batch's
-    loss and, under `mixed_float16`, trains on an unscaled one.
+    the rows that it is about (`loss_rows`: those on which the task is defined), `loss` (the
+    weighted task losses), `regularization_loss` and `total_loss` over the batches, each counted by
+    its rows. `tfrs.Model` reports the last batch's loss and, under `mixed_float16`, trains on an
+    unscaled one.
 
     Args:
         tasks: The schema's tasks.
@@ -131,7 +132,7 @@ class MultiTaskModel(tfrs.Model):
         if self.graph_bottom is not None and not self.graph_bottom.built:
             with tf.name_scope(self.graph_bottom.name):
                 self.graph_bottom.build()
-        self(self._example_row(), training=False)
+        self.loss_inputs(self._example_row(), training=False)
         self.weighting({name: tf.constant(0.0) for name in self.task_names})
 
     def _example_row(self) -> dict[str, Any]:
@@ -197,6 +198,12 @@ class MultiTaskModel(tfrs.Model):
         logits = self(features, training=False)
         return {name: tf.sigmoid(logits[name]) for name in self.task_names}
 
+    def loss_inputs(
+        self, features: Mapping[str, Any], training: bool | None = None
+    ) -> dict[str, tf.Tensor]:
+        """What `task_losses` reads: the logits, beside which a model may give more, `[B]` each."""
+        return self(features, training=training)
+
     def task_losses(
         self, logits: Mapping[str, tf.Tensor], labels: Mapping, sample_weights: Mapping
     ) -> dict[str, tf.Tensor]:
@@ -205,6 +212,11 @@ class MultiTaskModel(tfrs.Model):
             name: masked_binary_cross_entropy(labels[name], logits[name], sample_weights[name])
             for name in self.task_names
         }
+
+    def loss_rows(self, labels: Mapping, sample_weights: Mapping) -> dict[str, tf.Tensor]:
+        """Row weights `[B]` over which the loss of each task is a mean: where it is defined."""
+        del labels
+        return {name: sample_weights[name] for name in self.task_names}
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
         """The weighted task losses of one batch; updates the reported means.
@@ -217,13 +229,14 @@ class MultiTaskModel(tfrs.Model):
             Scalar `float32`, without regularisation and auxiliary losses (`self.losses`).
         """
         features, labels, sample_weights = inputs
-        logits = self(features, training=training)
+        logits = self.loss_inputs(features, training=training)
         losses = self.task_losses(logits, labels, sample_weights)
         loss = self.weighting(losses)
+        loss_rows = self.loss_rows(labels, sample_weights)
         rows = tf.cast(tf.shape(logits[self.task_names[0]])[0], tf.float32)
         self._means["loss"].update_state(loss, rows)
         for name, mean in self._task_means.items():
-            mean.update_state(losses[name], tf.reduce_sum(sample_weights[name]))
+            mean.update_state(losses[name], tf.reduce_sum(loss_rows[name]))
         if self.compiled_metrics is not None:
             predictions = {name: tf.sigmoid(logits[name]) for name in self.task_names}
             # A batch may bring labels of tasks that this model does not have.

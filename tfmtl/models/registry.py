@@ -8,17 +8,37 @@ from typing import Any
 
 from tfmtl.data.feature_encoder import FeatureEncoder
 from tfmtl.layers.graph_bottom import GraphBottom
+from tfmtl.models.aitm import AITM
+from tfmtl.models.cgc import CGC
+from tfmtl.models.cross_stitch import CrossStitch
+from tfmtl.models.escm2 import ESCM2
+from tfmtl.models.esmm import ESMM
+from tfmtl.models.home import HoME
 from tfmtl.models.mmoe import MMoE
 from tfmtl.models.mogenet import MoGENet
 from tfmtl.models.multi_task_model import MultiTaskModel
+from tfmtl.models.omoe import OMoE
+from tfmtl.models.ple import PLE
 from tfmtl.models.shared_bottom import SharedBottom
 from tfmtl.models.single_task import SingleTask
+from tfmtl.models.snr_trans import SNRTrans
+from tfmtl.models.stem import STEM
 from tfmtl.schema import Schema
 
 MODELS: dict[str, type[MultiTaskModel]] = {
     "single_task": SingleTask,
     "shared_bottom": SharedBottom,
+    "cross_stitch": CrossStitch,
+    "omoe": OMoE,
     "mmoe": MMoE,
+    "snr_trans": SNRTrans,
+    "cgc": CGC,
+    "ple": PLE,
+    "stem": STEM,
+    "home": HoME,
+    "esmm": ESMM,
+    "escm2": ESCM2,
+    "aitm": AITM,
     "mogenet": MoGENet,
 }
 
@@ -150,8 +170,8 @@ def build_model(
         if not schema.has_ids:
             relation = "needs" if model_class.needs_graph else "stands on"
             raise ValueError(
-                f"model {name!r} {relation} a graph, but the schema names no user and item columns; "
-                "choose a model without a graph or set user and item"
+                f"model {name!r} {relation} a graph, but the schema names no user and item "
+                "columns; choose a model without a graph or set user and item"
             )
         arguments["node_features"] = {
             side: encoder.node_features(side) for side in ("user", "item")

@@ -1,0 +1,81 @@
+"""CGC: private and shared experts, a gate over both and a tower per task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tfmtl.data.input_spec import InputSpec
+from tfmtl.models.multi_task_model import Weighting
+from tfmtl.models.ple import PLE
+from tfmtl.schema import Task
+
+
+class CGC(PLE):
+    """Customized gate control, PLE of one layer: o^k = tower^k(g^k(x)^T [f^k(x) || f^s(x)]).
+
+    f^k are the private experts of task k, f^s the shared ones, g^k a softmax over both.
+
+    Args:
+        tasks: The schema's tasks.
+        inputs: What the encoder emits.
+        embedding_dim: Width of feature embeddings.
+        num_specific_experts: Number of private experts of a task.
+        num_shared_experts: Number of shared experts.
+        expert_units: Widths of an expert.
+        gate_units: Hidden widths of a gate; empty gives the paper's linear gate.
+        tower_units: Hidden widths of a tower.
+        dropout: Share of activations dropped in training.
+        l2: Penalty on the squared dense kernels.
+        l2_embedding: Penalty on the batch's embeddings.
+        weighting: `static` or `uncertainty`.
+        **kwargs: Passed to `keras.Model`.
+
+    Raises:
+        ValueError: If there is no private or no shared expert.
+
+    References:
+        Tang et al., Progressive Layered Extraction (PLE): A Novel Multi-Task Learning Model for
+        Personalized Recommendations (RecSys 2020).
+
+    Example:
+        >>> import tensorflow as tf
+        >>> age = InputSpec("age", "categorical", side="context", vocabulary_size=8, width=1)
+        >>> model = CGC([Task(name="click"), Task(name="like")], [age])
+        >>> model({"age": tf.constant([1, 2])})["like"].shape
+        TensorShape([2])
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        inputs: Sequence[InputSpec],
+        *,
+        embedding_dim: int = 16,
+        num_specific_experts: int = 2,
+        num_shared_experts: int = 2,
+        expert_units: Sequence[int] = (64, 32),
+        gate_units: Sequence[int] = (),
+        tower_units: Sequence[int] = (32,),
+        dropout: float = 0.0,
+        l2: float = 0.0,
+        l2_embedding: float = 0.0,
+        weighting: Weighting = "static",
+        **kwargs: Any,
+    ):
+        super().__init__(
+            tasks,
+            inputs,
+            embedding_dim=embedding_dim,
+            num_layers=1,
+            num_specific_experts=num_specific_experts,
+            num_shared_experts=num_shared_experts,
+            expert_units=expert_units,
+            gate_units=gate_units,
+            tower_units=tower_units,
+            dropout=dropout,
+            l2=l2,
+            l2_embedding=l2_embedding,
+            weighting=weighting,
+            **kwargs,
+        )
