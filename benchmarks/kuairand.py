@@ -44,7 +44,8 @@ def main(
             for seed in track(unfinished, description=label):
                 _write(boosted_trees(data, seed, label), paths[seed])
         cells += [Cell(label, seed, read_metrics(path)) for seed, path in paths.items()]
-    report = write_report(cells, output, heading="KuaiRand-Pure, test rows of 4 and 5 May 2022")
+    heading = "KuaiRand-Pure, test rows of 4 and 5 May 2022"
+    report = write_report(cells, output, heading=heading, reference=comparison.reference)
     typer.echo(report.read_text())
 
 

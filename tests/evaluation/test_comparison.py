@@ -63,9 +63,13 @@ def test_seeds_are_three_by_default():
         ),
         (
             "{base: {dataset: {name: x}, training:}, models: {a: {model: {name: mmoe}}}, seed: 1}",
-            r"seed: unknown field 'seed'; expected some of \['base', 'models', 'seeds'\]",
+            r"seed: unknown field 'seed'; expected some of \['base', 'models', 'seeds', 'refere",
         ),
         ("{base: {}, models: {a: {}}, seeds: []}", "seeds: .*at least 1 item"),
+        (
+            "{base: {dataset: {name: x}}, models: {a: {model: {name: mmoe}}}, reference: b}",
+            r"expected a reference among the models \['a'\]; received 'b'",
+        ),
         ("{", "not YAML"),
     ],
 )

@@ -19,10 +19,34 @@ def test_a_report_holds_every_metric(scored, tmp_path):
     assert {file.name for file in path.parent.iterdir()} == {
         "results.md",
         "results.csv",
+        "differences.csv",
         "auc.png",
         "gauc.png",
     }
     assert len((path.parent / "results.csv").read_text().splitlines()) == 1 + 4
+
+
+def test_models_are_tested_against_the_reference(scored, tmp_path):
+    cells = [
+        Cell(
+            label,
+            seed,
+            {
+                "test": {"click": scored(auc=auc + 0.001 * seed**2 * (label == "A"))},
+                "validation": {"click": scored(auc=auc)},
+            },
+        )
+        for label, auc in (("A", 0.7), ("B", 0.8), ("C", 0.6))
+        for seed in (0, 1, 2)
+    ]
+    best = write_report(cells, tmp_path).read_text(encoding="utf-8")
+    assert "Differences to B, RelaImpr, and p of a paired t-test" in best
+    assert "| A | -0.0983, " in best
+    named = write_report(cells, tmp_path, reference="C").read_text(encoding="utf-8")
+    assert "| auc against C | click |" in named
+    lines = (tmp_path / "differences.csv").read_text().splitlines()
+    assert lines[0] == "label,task,metric,reference,difference,improvement,p_value"
+    assert len(lines) == 1 + 2 * 2
 
 
 def test_a_report_of_nothing(tmp_path):

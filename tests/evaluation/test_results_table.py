@@ -5,6 +5,7 @@ import math
 import pytest
 
 from tfmtl.evaluation import (
+    MEAN,
     Cell,
     Summary,
     csv_table,
@@ -44,7 +45,16 @@ def test_mean_and_sample_deviation(cells):
     assert click.seeds == 3
     assert found["MMoE", "like", "gauc"].deviation == pytest.approx(0.05)
     assert found["A", "click", "auc"] == Summary("A", "click", "auc", 0.5, 0.0, 1)
-    assert len(found) == 2 * 2 * 4
+    # Means over tasks of each seed: .75, .8 and .85.
+    mean = found["MMoE", MEAN, "auc"]
+    assert mean.mean == pytest.approx(0.8)
+    assert mean.deviation == pytest.approx(0.05)
+    assert len(found) == 2 * 3 * 4
+
+
+def test_one_task_has_no_mean(scored):
+    (only,) = summarize([Cell("M", 0, {"test": {"click": scored()}})], metrics=["auc"])
+    assert only.task == "click"
 
 
 def test_the_order_is_that_of_the_cells(cells):
@@ -54,7 +64,7 @@ def test_the_order_is_that_of_the_cells(cells):
 
 
 def test_another_part(cells):
-    (click, _) = summarize(cells[:1], part="validation", metrics=["auc"])
+    (click, _, _) = summarize(cells[:1], part="validation", metrics=["auc"])
     assert click.mean == pytest.approx(0.1)
 
 
@@ -72,17 +82,17 @@ def test_an_undefined_metric_stays_undefined(scored):
 
 def test_markdown(cells):
     assert markdown_table(summarize(cells), "auc").splitlines() == [
-        "| auc | click | like |",
-        "| --- | --- | --- |",
-        "| MMoE | 0.7000 ± 0.1000 | 0.9000 ± 0.0000 |",
-        "| A | 0.5000 ± 0.0000 | 0.9000 ± 0.0000 |",
+        "| auc | click | like | mean over tasks |",
+        "| --- | --- | --- | --- |",
+        "| MMoE | 0.7000 ± 0.1000 | 0.9000 ± 0.0000 | 0.8000 ± 0.0500 |",
+        "| A | 0.5000 ± 0.0000 | 0.9000 ± 0.0000 | 0.7000 ± 0.0000 |",
     ]
 
 
 def test_csv(cells):
     rows = list(csv.DictReader(io.StringIO(csv_table(summarize(cells, metrics=["auc"])))))
     assert list(rows[0]) == ["model", "task", "metric", "mean", "deviation", "seeds"]
-    assert [row["model"] for row in rows] == ["MMoE", "MMoE", "A", "A"]
+    assert [row["model"] for row in rows] == ["MMoE"] * 3 + ["A"] * 3
     assert float(rows[0]["mean"]) == pytest.approx(0.7)
     assert rows[0]["seeds"] == "3"
 

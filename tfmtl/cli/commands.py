@@ -117,7 +117,8 @@ def compare(
 
     chosen = Comparison.from_yaml(comparison)
     cells = list(run_cells(chosen, output, data_dir=data_dir, progress=True))
-    typer.echo(write_report(cells, output).read_text(encoding="utf-8"))
+    report = write_report(cells, output, reference=chosen.reference)
+    typer.echo(report.read_text(encoding="utf-8"))
 
 
 def export(run: RunPath, output: Output) -> None:

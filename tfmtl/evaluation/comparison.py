@@ -25,6 +25,8 @@ class Comparison(BaseModel):
         base: Sections of an experiment that all models share.
         models: Label to sections that replace or extend the base; at least `model.name`.
         seeds: Seeds each model is trained with.
+        reference: Label of the model that the others are tested against; the best one on the
+            validation rows when not given.
 
     Example:
         >>> comparison = Comparison(
@@ -39,6 +41,7 @@ class Comparison(BaseModel):
     base: dict[str, Any]
     models: dict[str, dict[str, Any]] = Field(min_length=1)
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    reference: str | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Comparison:
@@ -47,6 +50,11 @@ class Comparison(BaseModel):
                 self.experiment(label, self.seeds[0])
             except ValueError as error:
                 raise ValueError(f"{label!r}: {error}") from error
+        if self.reference is not None and self.reference not in self.models:
+            raise ValueError(
+                f"expected a reference among the models {list(self.models)}; received "
+                f"{self.reference!r}"
+            )
         return self
 
     @classmethod

@@ -15,15 +15,32 @@ from tfmtl.evaluation.results_table import (
     plot_summaries,
     summarize,
 )
+from tfmtl.evaluation.significance import (
+    Difference,
+    best_label,
+    difference_csv,
+    difference_table,
+    differences,
+)
+
+RANKING = ("auc", "gauc")
 
 
-def write_report(cells: Sequence[Cell], folder: Path, *, heading: str = "Test rows") -> Path:
-    """Writes `results.md`, `results.csv` and one plot per ranking metric.
+def write_report(
+    cells: Sequence[Cell],
+    folder: Path,
+    *,
+    heading: str = "Test rows",
+    reference: str | None = None,
+) -> Path:
+    """Writes `results.md`, `results.csv`, `differences.csv` and one plot per ranking metric.
 
     Args:
         cells: Finished cells.
         folder: Where to write.
         heading: First line of the report.
+        reference: Label of the model that the others are tested against; the best one by AUC on
+            the validation rows when not given. Without another model there is nothing to test.
 
     Returns:
         Path of `results.md`.
@@ -41,12 +58,24 @@ def write_report(cells: Sequence[Cell], folder: Path, *, heading: str = "Test ro
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     parts = [f"# {heading}", f"Mean ± standard deviation over {seeds} seeds; {machine}."]
     parts += [markdown_table(summaries, metric) for metric in METRICS]
+    found: list[Difference] = []
+    if len({cell.label for cell in cells}) > 1:
+        reference = reference or best_label(cells, "auc")
+        parts.append(
+            f"Differences to {reference}, RelaImpr, and p of a paired t-test over seeds, two-sided "
+            "and without correction for the number of comparisons."
+        )
+        for metric in RANKING:
+            own = differences(cells, metric, reference)
+            parts.append(difference_table(own))
+            found += own
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for metric in ("auc", "gauc"):
+    for metric in RANKING:
         plot_summaries(summaries, metric, folder / f"{metric}.png")
     for name, text in (
         ("results.csv", csv_table(summaries)),
+        ("differences.csv", difference_csv(found)),
         ("results.md", "\n\n".join(parts) + "\n"),
     ):
         aside = folder / f".{name}.partial"

@@ -13,6 +13,7 @@ import numpy as np
 from tfmtl.evaluation.comparison import Cell
 
 METRICS = ("auc", "gauc", "log_loss", "ece")
+MEAN = "mean over tasks"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ def summarize(
 ) -> list[Summary]:
     """Mean and spread per model, task and metric, in the order of the cells.
 
+    Where there are several tasks, a last one, `MEAN`, is the mean over them: taken per seed, so
+    that its spread is that of the means.
+
     Args:
         cells: Finished cells.
         part: `test` or `validation`.
@@ -66,15 +70,42 @@ def summarize(
         raise ValueError("expected at least one finished cell; received none")
     summaries = []
     for label in dict.fromkeys(cell.label for cell in cells):
-        own = [cell.metrics[part] for cell in cells if cell.label == label]
         for metric in metrics:
-            for task in own[0]:
-                values = np.array([getattr(result[task], metric) for result in own], float)
+            by_task = values_by_seed(cells, label, metric, part)
+            for task, by_seed in by_task.items():
+                values = np.array(list(by_seed.values()))
                 deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
                 summaries.append(
                     Summary(label, task, metric, float(values.mean()), deviation, len(values))
                 )
     return summaries
+
+
+def values_by_seed(
+    cells: Sequence[Cell], label: str, metric: str, part: str
+) -> dict[str, dict[int, float]]:
+    """One metric of one model, per task and seed; last, of several tasks, their `MEAN` per seed.
+
+    Args:
+        cells: Finished cells.
+        label: The model's label.
+        metric: Name of a `TaskMetrics` field.
+        part: `test` or `validation`.
+
+    Returns:
+        Task to seed to value.
+    """
+    own = {cell.seed: cell.metrics[part] for cell in cells if cell.label == label}
+    tasks = list(next(iter(own.values())))
+    values = {
+        task: {seed: float(getattr(result[task], metric)) for seed, result in own.items()}
+        for task in tasks
+    }
+    if len(tasks) > 1:
+        values[MEAN] = {
+            seed: float(np.mean([values[task][seed] for task in tasks])) for seed in own
+        }
+    return values
 
 
 def markdown_table(summaries: Sequence[Summary], metric: str) -> str:
