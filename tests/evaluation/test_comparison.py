@@ -109,6 +109,7 @@ def test_every_model_and_seed_is_a_cell(compared):
         assert yaml.safe_load(run.experiment.read_text())["training"]["seed"] == seed
     values = {cell.metrics["test"]["click"].log_loss for cell in cells}
     assert len(values) == 4
+    assert all(cell.costs.epochs == 1 and cell.costs.seconds > 0 for cell in cells)
 
 
 @pytest.mark.slow
@@ -123,6 +124,7 @@ def test_finished_cells_are_read(compared, monkeypatch):
     for one, other in zip(again, cells, strict=True):
         assert (one.label, one.seed) == (other.label, other.seed)
         assert str(one.metrics) == str(other.metrics)
+        assert one.costs == other.costs
 
 
 @pytest.mark.slow

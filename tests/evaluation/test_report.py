@@ -1,6 +1,6 @@
 import pytest
 
-from tfmtl.evaluation import Cell, write_report
+from tfmtl.evaluation import Cell, RunCosts, write_report
 
 
 def test_a_report_holds_every_metric(scored, tmp_path):
@@ -24,6 +24,16 @@ def test_a_report_holds_every_metric(scored, tmp_path):
         "gauc.png",
     }
     assert len((path.parent / "results.csv").read_text().splitlines()) == 1 + 4
+
+
+def test_costs_are_means_over_seeds(scored, tmp_path):
+    metrics = {"test": {"click": scored()}, "validation": {"click": scored()}}
+    cells = [Cell("A", seed, metrics, RunCosts(1234, 2 + seed, 1.0)) for seed in (0, 1)]
+    text = write_report([*cells, Cell("Trees", 0, metrics)], tmp_path).read_text(encoding="utf-8")
+    assert "| costs | parameters | epochs | training, s |" in text
+    assert "| A | 1,234 | 2.5 | 1.0 |" in text
+    (costs,) = (part for part in text.split("\n\n") if part.startswith("| costs |"))
+    assert "Trees" not in costs
 
 
 def test_models_are_tested_against_the_reference(scored, tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.training.small_experiment import experiment
-from tfmtl.evaluation import evaluate_run, read_metrics
+from tfmtl.evaluation import RunCosts, evaluate_run, read_costs, read_metrics
 from tfmtl.training import RunFolder, evaluate_log, prepare_data
 
 
@@ -23,7 +23,7 @@ def test_metrics_are_those_of_the_log_and_are_read_back(model, data, tmp_path):
                 assert received == value or (math.isnan(received) and math.isnan(value)), name
     assert [path.name for path in path.parent.iterdir()] == ["metrics.json"]
     weights = sum(np.prod(weight.shape) for weight in model.trainable_weights)
-    assert json.loads(path.read_text())["parameters"] == weights
+    assert read_costs(path) == RunCosts(weights, epochs=0, seconds=0.0)
 
 
 def test_parts_scored_before_are_kept(model, data, tmp_path):
@@ -32,8 +32,23 @@ def test_parts_scored_before_are_kept(model, data, tmp_path):
     validation = json.loads(path.read_text())["validation"]
     evaluate_run(model, data, tmp_path, parts=["test"])
     content = json.loads(path.read_text())
-    assert list(content) == ["parameters", "validation", "test"]
+    assert list(content) == ["costs", "validation", "test"]
     assert str(content["validation"]) == str(validation)
+
+
+def test_costs_are_those_of_the_history(model, data, tmp_path):
+    RunFolder(tmp_path).history.write_text("epoch,loss,seconds\n1,0.5,2.5\n2,0.4,1.5\n")
+    evaluate_run(model, data, tmp_path)
+    costs = read_costs(RunFolder(tmp_path).metrics)
+    assert (costs.epochs, costs.seconds) == (2, 4.0)
+
+
+def test_a_file_without_costs(tmp_path):
+    (tmp_path / "metrics.json").write_text('{"test": {}}')
+    assert read_costs(tmp_path / "metrics.json") is None
+    (tmp_path / "metrics.json").write_text('{"costs": {"parameters": 1}}')
+    with pytest.raises(ValueError, match="is not a metrics file: delete it and evaluate again"):
+        read_costs(tmp_path / "metrics.json")
 
 
 def test_a_failure_leaves_the_earlier_file(model, data, tmp_path, monkeypatch):

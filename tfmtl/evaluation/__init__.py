@@ -5,12 +5,13 @@ from tfmtl.evaluation.report import write_report
 from tfmtl.evaluation.results_table import (
     MEAN,
     Summary,
+    cost_table,
     csv_table,
     markdown_table,
     plot_summaries,
     summarize,
 )
-from tfmtl.evaluation.run_metrics import evaluate_run, read_metrics
+from tfmtl.evaluation.run_metrics import RunCosts, evaluate_run, read_costs, read_metrics
 from tfmtl.evaluation.significance import (
     Difference,
     best_label,
@@ -24,9 +25,11 @@ __all__ = [
     "Cell",
     "Comparison",
     "Difference",
+    "RunCosts",
     "Summary",
     "best_label",
     "compare",
+    "cost_table",
     "csv_table",
     "difference_csv",
     "difference_table",
@@ -34,6 +37,7 @@ __all__ = [
     "evaluate_run",
     "markdown_table",
     "plot_summaries",
+    "read_costs",
     "read_metrics",
     "summarize",
     "write_report",

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tfmtl.evaluation.run_metrics import evaluate_run, read_metrics
+from tfmtl.evaluation.run_metrics import RunCosts, evaluate_run, read_costs, read_metrics
 from tfmtl.metrics import TaskMetrics
 from tfmtl.training import Experiment, ExperimentError, PreparedData, RunFolder, prepare_data, train
 from tfmtl.training.training_state import CheckpointError
@@ -90,6 +90,7 @@ class Cell:
         label: The model's label.
         seed: The seed.
         metrics: `TaskMetrics` per part (`validation`, `test`) and task.
+        costs: What the run took; None where it is not known.
 
     Example:
         >>> from tfmtl.metrics import task_metrics
@@ -101,6 +102,7 @@ class Cell:
     label: str
     seed: int
     metrics: Mapping[str, Mapping[str, TaskMetrics]]
+    costs: RunCosts | None = None
 
 
 def compare(
@@ -146,7 +148,7 @@ def compare(
                         f"{cell} holds the result of another experiment: delete it or compare "
                         "into another folder"
                     )
-                yield Cell(label, seed, read_metrics(run.metrics))
+                yield Cell(label, seed, read_metrics(run.metrics), read_costs(run.metrics))
                 continue
             data = _prepared(prepared, experiment, data_dir, progress)
             try:
@@ -159,7 +161,7 @@ def compare(
             metrics = evaluate_run(
                 model, data, cell, batch_size=experiment.training.evaluation_batch_size
             )
-            yield Cell(label, seed, metrics)
+            yield Cell(label, seed, metrics, read_costs(run.metrics))
 
 
 def _prepared(

@@ -10,6 +10,7 @@ from pathlib import Path
 from tfmtl.evaluation.comparison import Cell
 from tfmtl.evaluation.results_table import (
     METRICS,
+    cost_table,
     csv_table,
     markdown_table,
     plot_summaries,
@@ -58,6 +59,8 @@ def write_report(
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     parts = [f"# {heading}", f"Mean ± standard deviation over {seeds} seeds; {machine}."]
     parts += [markdown_table(summaries, metric) for metric in METRICS]
+    costs = cost_table(cells)
+    parts += [costs] if costs else []
     found: list[Difference] = []
     if len({cell.label for cell in cells}) > 1:
         reference = reference or best_label(cells, "auc")

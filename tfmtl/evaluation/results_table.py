@@ -137,6 +137,36 @@ def markdown_table(summaries: Sequence[Summary], metric: str) -> str:
     return "\n".join(lines)
 
 
+def cost_table(cells: Sequence[Cell]) -> str:
+    """What the models took, as a Markdown table: means over the seeds whose costs are known.
+
+    Args:
+        cells: Finished cells.
+
+    Returns:
+        The table; empty where no costs are known.
+
+    Example:
+        >>> from tfmtl.evaluation import RunCosts
+        >>> print(cost_table([Cell("MMoE", 0, {}, RunCosts(1200, 3, 4.5))]))
+        | costs | parameters | epochs | training, s |
+        | --- | --- | --- | --- |
+        | MMoE | 1,200 | 3.0 | 4.5 |
+    """
+    lines = []
+    for label in dict.fromkeys(cell.label for cell in cells):
+        costs = [cell.costs for cell in cells if cell.label == label and cell.costs is not None]
+        if costs:
+            epochs = np.mean([one.epochs for one in costs])
+            seconds = np.mean([one.seconds for one in costs])
+            lines.append(f"| {label} | {costs[0].parameters:,} | {epochs:.1f} | {seconds:.1f} |")
+    if not lines:
+        return ""
+    return "\n".join(
+        ["| costs | parameters | epochs | training, s |", "| --- | --- | --- | --- |", *lines]
+    )
+
+
 def csv_table(summaries: Sequence[Summary]) -> str:
     """All summaries as CSV text with a header.
 

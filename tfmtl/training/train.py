@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import time
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -121,6 +122,8 @@ def train(
             sample=sampler,
         )
         callbacks = [
+            # First, so that the time of validation is not counted.
+            _Stopwatch(),
             ValidationMetrics(
                 data.validation, bundle=data.bundle, batch_size=settings.evaluation_batch_size
             ),
@@ -210,6 +213,17 @@ def _optimizer(experiment: Experiment) -> keras.optimizers.Optimizer:
     if settings.clip_norm is not None:
         config["global_clipnorm"] = settings.clip_norm
     return keras.optimizers.get({"class_name": settings.optimizer, "config": config})
+
+
+class _Stopwatch(keras.callbacks.Callback):
+    """Adds the `seconds` that an epoch's steps took to its logs."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is not None:
+            logs["seconds"] = time.perf_counter() - self._start
 
 
 class _History(keras.callbacks.Callback):
