@@ -1,10 +1,16 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import yaml
 
 from tests.training.small_experiment import DATASET, HYPERPARAMETERS
-from tfmtl.evaluation import Comparison, compare, comparison
+from tfmtl.evaluation import Comparison, compare, comparison, summarize
 from tfmtl.training import ExperimentError, RunFolder, ValidationMetrics, train
 
+ROOT = Path(__file__).parents[2]
 BASE = yaml.safe_load(DATASET)
 SMALL = {
     "name": "shared_bottom",
@@ -47,6 +53,25 @@ def test_base_and_model_are_merged():
     assert chosen.base["training"] == {"epochs": 2, "seed": 99}
 
 
+def test_datasets_come_between_base_and_model():
+    base = {key: value for key, value in BASE.items() if key != "dataset"}
+    shop = {"name": "simulator", "options": {"num_users": 20, "num_items": 10, "num_rows": 400}}
+    chosen = Comparison(
+        base=base,
+        datasets={
+            "shop": {"dataset": shop, "training": {"batch_size": 7, "epochs": 9}},
+            "other": {"dataset": {**shop, "options": {"num_users": 99}}},
+        },
+        models={"a": {"model": SMALL, "training": {"epochs": 4}}},
+    )
+    assert chosen.dataset_labels == ("shop", "other")
+    assert chosen.experiment("a", 0, "shop").training.batch_size == 7
+    assert chosen.experiment("a", 0, "shop").training.epochs == 4
+    assert chosen.experiment("a", 0, "other").dataset.options == {"num_users": 99}
+    with pytest.raises(ValueError, match=r"'a' on 'bad': dataset: Field required"):
+        Comparison(base=base, datasets={"bad": {}}, models={"a": {"model": SMALL}})
+
+
 def test_seeds_are_three_by_default():
     chosen = Comparison(base=BASE, models={"a": {"model": {"name": "mmoe"}}})
     assert chosen.seeds == (0, 1, 2)
@@ -63,7 +88,7 @@ def test_seeds_are_three_by_default():
         ),
         (
             "{base: {dataset: {name: x}, training:}, models: {a: {model: {name: mmoe}}}, seed: 1}",
-            r"seed: unknown field 'seed'; expected some of \['base', 'models', 'seeds', 'refere",
+            r"seed: unknown field 'seed'; expected some of \['base', 'models', 'datasets', 's",
         ),
         ("{base: {}, models: {a: {}}, seeds: []}", "seeds: .*at least 1 item"),
         (
@@ -125,6 +150,76 @@ def test_finished_cells_are_read(compared, monkeypatch):
         assert (one.label, one.seed) == (other.label, other.seed)
         assert str(one.metrics) == str(other.metrics)
         assert one.costs == other.costs
+
+
+@pytest.mark.slow
+def test_jobs_give_the_same_cells(compared, tmp_path):
+    _, expected = compared
+    cells = list(compare(two_models(), tmp_path, jobs=2))
+    for one, other in zip(cells, expected, strict=True):
+        assert (one.label, one.seed) == (other.label, other.seed)
+        for part, tasks in other.metrics.items():
+            for task, values in tasks.items():
+                received = one.metrics[part][task].log_loss
+                assert received == pytest.approx(values.log_loss, rel=1e-4)
+    with pytest.raises(ValueError, match="at least one job; received 0"):
+        next(compare(two_models(), tmp_path, jobs=0))
+
+
+@pytest.mark.slow
+def test_several_datasets_have_folders_of_their_own(tmp_path):
+    options = dict(BASE["dataset"]["options"])
+    chosen = two_models(
+        models={"small": {"model": SMALL}},
+        seeds=[0],
+        datasets={
+            "one": {"dataset": BASE["dataset"]},
+            "two": {"dataset": {"name": "simulator", "options": {**options, "seed": 3}}},
+        },
+    )
+    cells = list(compare(chosen, tmp_path))
+    assert [cell.dataset for cell in cells] == ["one", "two"]
+    assert RunFolder(tmp_path / "two" / "small" / "seed-0").metrics.exists()
+    assert cells[0].metrics["test"]["click"] != cells[1].metrics["test"]["click"]
+
+
+# Killed in the middle of its second cell.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import tfmtl
+from tests.evaluation.test_comparison import BASE, two_models
+from tfmtl.evaluation import compare
+from tfmtl.training import ValidationMetrics
+
+score, seen = ValidationMetrics.on_epoch_end, []
+
+def kill(self, epoch, logs=None):
+    score(self, epoch, logs)
+    seen.append(epoch)
+    if len(seen) == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+ValidationMetrics.on_epoch_end = kill
+list(compare(two_models(base=BASE), Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_ends_with_the_same_table(tmp_path):
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed")]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    finished = sorted(path.parent.name for path in (tmp_path / "killed").rglob("metrics.json"))
+    assert finished == ["seed-0"]
+    tables = [
+        summarize(list(compare(two_models(base=BASE), tmp_path / name)))
+        for name in ("killed", "whole")
+    ]
+    for one, other in zip(*tables, strict=True):
+        assert (one.label, one.task, one.metric) == (other.label, other.task, other.metric)
+        assert one.mean == pytest.approx(other.mean, rel=1e-4, nan_ok=True)
+        assert one.deviation == pytest.approx(other.deviation, rel=1e-2, abs=1e-5, nan_ok=True)
 
 
 @pytest.mark.slow

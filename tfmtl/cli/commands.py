@@ -110,15 +110,22 @@ def compare(
     comparison: Annotated[Path, typer.Argument(help="Comparison, YAML.", show_default=False)],
     output: Output,
     data_dir: DataDir = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Cells run at the same time.")] = 1,
 ) -> None:
     """Train several models over several seeds; finished cells are not run again."""
     from tfmtl.evaluation import Comparison, write_report
     from tfmtl.evaluation import compare as run_cells
 
     chosen = Comparison.from_yaml(comparison)
-    cells = list(run_cells(chosen, output, data_dir=data_dir, progress=True))
-    report = write_report(cells, output, reference=chosen.reference)
-    typer.echo(report.read_text(encoding="utf-8"))
+    cells = list(run_cells(chosen, output, data_dir=data_dir, jobs=jobs, progress=True))
+    for dataset in chosen.dataset_labels:
+        report = write_report(
+            [cell for cell in cells if cell.dataset == dataset],
+            output / dataset,
+            heading=f"{dataset}, test rows" if dataset else "Test rows",
+            reference=chosen.reference,
+        )
+        typer.echo(report.read_text(encoding="utf-8"))
 
 
 def export(run: RunPath, output: Output) -> None:
