@@ -1,0 +1,48 @@
+"""Rewrites the tables of `docs/results/` that come from comparisons.
+
+    python -m benchmarks.reproduce --data-dir FOLDER
+    python -m benchmarks.reproduce --only models --seeds 1
+
+runs the comparisons of `benchmarks/experiments/` into `runs/reproduce` (a finished cell is not run
+again) and writes one report per comparison and log.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tfmtl.evaluation import Comparison, compare, write_report
+
+EXPERIMENTS = Path(__file__).with_name("experiments")
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+
+
+def main(
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/reproduce"),
+    results: Annotated[Path, typer.Option(help="Folder of the reports.")] = RESULTS,
+    only: Annotated[list[str] | None, typer.Option(help="Some comparisons; all if none.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Most seeds of a model.")] = 3,
+    jobs: Annotated[int, typer.Option(min=1, help="Cells run at the same time.")] = 1,
+) -> None:
+    for name in only or sorted(path.stem for path in EXPERIMENTS.glob("*.yaml")):
+        comparison = Comparison.from_yaml(EXPERIMENTS / f"{name}.yaml")
+        comparison = comparison.model_copy(update={"seeds": comparison.seeds[:seeds]})
+        cells = list(
+            compare(comparison, output / name, data_dir=data_dir, jobs=jobs, progress=True)
+        )
+        for dataset in comparison.dataset_labels:
+            report = write_report(
+                [cell for cell in cells if cell.dataset == dataset],
+                results / name / dataset,
+                heading=f"{name}: {dataset}, test rows",
+                reference=comparison.reference,
+            )
+            typer.echo(report.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    typer.run(main)
