@@ -63,6 +63,10 @@ SMALL = {
     "esmm": {"embedding_dim": 4, "units": (6, 4)},
     "escm2": {"embedding_dim": 4, "units": (6, 4)},
     "aitm": {"embedding_dim": 4, "bottom_units": (6, 4), "tower_units": (4,)},
+    # Inner products of ids alone: wide, and one hop, to fit a few rows in a few steps.
+    "ngcf": {"embedding_dim": 8, "num_layers": 1},
+    "light_gcn": {"embedding_dim": 16, "num_layers": 1},
+    "pogcn": {"embedding_dim": 16, "num_layers": 1},
     # Two channels and one hop where nothing else is asked for: a third of the graph to trace.
     "mogenet": {
         "embedding_dim": 4,
@@ -159,15 +163,18 @@ def dataset(log, sampler):
     def dataset(model, batch_size=4):
         sample = None
         if model.uses_graph:
-            sample = sampler(model.graph_bottom.mgnn.num_layers, model.graph_bottom.mgnn.channels)
+            sample = sampler(model.graph_bottom.num_layers, model.graph_bottom.channels)
         return evaluation_dataset(log, batch_size=batch_size, sample=sample)
 
     return dataset
 
 
-@pytest.fixture(scope="session")
-def build(node_features):
-    """Builds a small model by name, all weights made: one that is not is traced twice."""
+@pytest.fixture
+def build(node_features, bundle):
+    """Builds a small model by name, all weights made: one that is not is traced twice.
+
+    Seeds start anew in every test, so that none depends on the tests before it.
+    """
     seeds = itertools.count(1)
 
     def build(name, **options):
@@ -178,6 +185,7 @@ def build(node_features):
             arguments["node_features"] = node_features
         model = MODELS[name](tasks, INPUTS, **arguments)
         model.build_weights()
+        model.adapt_to_graph(bundle)
         return model
 
     return build

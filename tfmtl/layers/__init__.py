@@ -1,6 +1,7 @@
 """Keras layers: embeddings, graph convolution, experts, gates, towers."""
 
 from tfmtl.layers.attention_convolution import AttentionConvolution, Edges
+from tfmtl.layers.bi_interaction import BiInteraction
 from tfmtl.layers.cross_stitch_unit import CrossStitchUnit
 from tfmtl.layers.depth_gate import DepthGate
 from tfmtl.layers.expert_groups import ExpertGroups
@@ -12,12 +13,15 @@ from tfmtl.layers.feature_gate import FeatureGate
 from tfmtl.layers.gate import Gate
 from tfmtl.layers.graph_bottom import GraphBottom
 from tfmtl.layers.information_transfer import InformationTransfer
+from tfmtl.layers.interaction_bottom import InteractionBottom
+from tfmtl.layers.interaction_propagation import InteractionPropagation
 from tfmtl.layers.mlp import MLP
 from tfmtl.layers.multi_channel_gnn import MultiChannelGNN
 from tfmtl.layers.node_features import NodeFeatures
 from tfmtl.layers.node_states import NodeStates
 from tfmtl.layers.pairwise_interaction import PairwiseInteraction
 from tfmtl.layers.per_expert_initializer import PerExpertInitializer
+from tfmtl.layers.scaled_score import ScaledScore
 from tfmtl.layers.self_gate import SelfGate
 from tfmtl.layers.sub_network_routing import SubNetworkRouting
 from tfmtl.layers.tower import Tower
@@ -25,6 +29,7 @@ from tfmtl.layers.tower import Tower
 __all__ = [
     "MLP",
     "AttentionConvolution",
+    "BiInteraction",
     "CrossStitchUnit",
     "DepthGate",
     "Edges",
@@ -37,11 +42,14 @@ __all__ = [
     "Gate",
     "GraphBottom",
     "InformationTransfer",
+    "InteractionBottom",
+    "InteractionPropagation",
     "MultiChannelGNN",
     "NodeFeatures",
     "NodeStates",
     "PairwiseInteraction",
     "PerExpertInitializer",
+    "ScaledScore",
     "SelfGate",
     "SubNetworkRouting",
     "Tower",

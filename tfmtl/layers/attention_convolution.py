@@ -7,9 +7,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import scipy.sparse
 import tensorflow as tf
+import tensorflow_gnn as tfgnn
 import tf_keras as keras
 
 from tfmtl.graph.csr import CSR
+from tfmtl.graph.topology import EDGE_SETS
 
 Attention = Literal["dot", "additive"]
 
@@ -46,6 +48,71 @@ class Edges(NamedTuple):
             # Stores hold behaviours in fewer bits than TensorFlow takes for an index.
             behavior = behavior.astype(np.int32, copy=False)
         return cls(csr.indices, target, behavior, csr.data.get("weight"))
+
+    @classmethod
+    def from_graph(cls, graph: tfgnn.GraphTensor, name: str) -> Edges:
+        """The edges of edge set `name` of a sampled graph."""
+        edge_set = graph.edge_sets[name]
+        return cls(
+            edge_set.adjacency.source,
+            edge_set.adjacency.target,
+            edge_set.features.get("behavior"),
+            edge_set.features.get("weight"),
+            graph.node_sets[EDGE_SETS[name][1]][name],
+        )
+
+    def to_first(self, targets: Any, *, by_span: bool = False) -> Edges:
+        """The edges of the first `targets` nodes of a sampled graph.
+
+        Args:
+            targets: Number of nodes.
+            by_span: Whether edges will be found by their span, as `in_rows` does: then nothing but
+                the spans is cut.
+        """
+        assert self.span is not None
+        span = self.span[:targets]
+        if by_span:
+            return self._replace(span=span)
+        kept = tf.searchsorted(self.target, [targets], side="left")[0]
+        kept_parts = (None if part is None else part[:kept] for part in self[:-1])
+        return Edges(*kept_parts)._replace(span=span)
+
+    def in_rows(self, targets: tf.Tensor, width: int) -> tuple[Edges, tf.Tensor]:
+        """The edges of all targets in rows, one row per target.
+
+        Args:
+            targets: Number of targets T.
+            width: Width of a row; an error where a target has more neighbours.
+
+        Returns:
+            Edges with parts `[T, width]`, and `bool [T, width]`: which of them there are.
+        """
+        if self.span is None:
+            bounds = tf.searchsorted(self.target, tf.range(targets + 1))
+            first, degree = bounds[:-1], bounds[1:] - bounds[:-1]
+        else:
+            first, degree = tf.unstack(self.span, num=2, axis=1)
+        order = tf.range(width)
+        place, present = first[:, tf.newaxis] + order, order < degree[:, tf.newaxis]
+        tf.debugging.assert_less_equal(
+            tf.reduce_max(degree),
+            width,
+            "a target has more neighbours than max_neighbors: raise it to the largest fan-out of "
+            "the sampler, or set it to None",
+        )
+        num_edges = tf.shape(self.target)[0]
+
+        def laid_out(values: tf.Tensor) -> tf.Tensor:
+            # An edge beyond the last stands in for those that are not there.
+            padded = tf.concat([values, tf.zeros([1], values.dtype)], axis=0)
+            return tf.gather(padded, tf.where(present, place, num_edges))
+
+        rows = self._replace(
+            source=laid_out(self.source),
+            behavior=None if self.behavior is None else laid_out(self.behavior),
+            weight=None if self.weight is None else laid_out(self.weight),
+        )
+        return rows, present
 
 
 @keras.utils.register_keras_serializable(package="tfmtl")
@@ -241,31 +308,9 @@ class AttentionConvolution(keras.layers.Layer):
         edges: Edges,
     ) -> tf.Tensor:
         """Sums `[T, d]` over edges in rows `[T, max_neighbors]`, one row per target."""
-        targets, num_edges = tf.shape(target_part)[0], tf.shape(edges.target)[0]
-        if edges.span is None:
-            bounds = tf.searchsorted(edges.target, tf.range(targets + 1))
-            first, degree = bounds[:-1], bounds[1:] - bounds[:-1]
-        else:
-            first, degree = tf.unstack(edges.span, num=2, axis=1)
-        order = tf.range(self.max_neighbors)
-        place, present = first[:, tf.newaxis] + order, order < degree[:, tf.newaxis]
-        tf.debugging.assert_less_equal(
-            tf.reduce_max(degree),
-            self.max_neighbors,
-            "a target has more neighbours than max_neighbors: raise it to the largest fan-out of "
-            "the sampler, or set it to None",
-        )
-
-        def in_rows(values: tf.Tensor) -> tf.Tensor:
-            # An edge beyond the last stands in for those that are not there.
-            padded = tf.concat([values, tf.zeros([1], values.dtype)], axis=0)
-            return tf.gather(padded, tf.where(present, place, num_edges))
-
-        rows = edges._replace(
-            source=in_rows(edges.source),
-            behavior=None if edges.behavior is None else in_rows(edges.behavior),
-            weight=None if edges.weight is None else in_rows(edges.weight),
-        )
+        assert self.max_neighbors is not None
+        targets = tf.shape(target_part)[0]
+        rows, present = edges.in_rows(targets, self.max_neighbors)
         row_source_part = tf.gather(source_part, rows.source)
         if self.attention == "dot":
             scores = tf.linalg.matvec(row_source_part, target_part)

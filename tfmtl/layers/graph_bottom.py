@@ -1,27 +1,24 @@
-"""From a batch's sampled graph, or from looked-up states, to the graph states of its rows."""
+"""Graph states of rows from the features of nodes and a multi-channel GNN."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 from tfmtl.graph.topology import CHANNELS
-from tfmtl.layers.attention_convolution import Attention, Edges
+from tfmtl.layers.attention_convolution import Attention
 from tfmtl.layers.depth_gate import Depth
 from tfmtl.layers.feature_embedding import FeatureEmbedding, PackedFeatures
 from tfmtl.layers.multi_channel_gnn import MultiChannelGNN
 from tfmtl.layers.node_features import NodeFeatures
-from tfmtl.layers.node_states import STATES, NodeStates
-
-Side = Literal["user", "item"]
-GRAPH_SIDES: tuple[Side, ...] = ("user", "item")
+from tfmtl.layers.node_state_bottom import GRAPH_SIDES, NodeStateBottom, Side
 
 
-class GraphBottom(keras.layers.Layer):
+class GraphBottom(NodeStateBottom):
     """Projected node features as initial states, a multi-channel GNN over them, and its readout.
 
         p_u = W_p x_u,  q_i = W_q x_i        h = MGNN(p, q)        (MoGENet equations 1 and 2)
@@ -57,6 +54,7 @@ class GraphBottom(keras.layers.Layer):
 
     Example:
         >>> from tfmtl.data.input_spec import InputSpec
+        >>> from tfmtl.layers import Edges
         >>> inputs = [InputSpec("user_id", "categorical", "user", 3, 1),
         ...           InputSpec("item_id", "categorical", "item", 4, 1)]
         >>> nodes = {"user": {"user_id": np.arange(3)}, "item": {"item_id": np.arange(4)}}
@@ -123,61 +121,16 @@ class GraphBottom(keras.layers.Layer):
             for side in GRAPH_SIDES
         }
 
-    def build(self, input_shape: Any = None) -> None:
-        """Creates every weight, so that a checkpoint can be restored before the first batch."""
-        del input_shape
-        if not self.mgnn.built:
-            self.mgnn.build(None)
-        for side in GRAPH_SIDES:
-            self.initial_states(side, tf.zeros([1], tf.int32))
-        super().build(None)
+    @property
+    def network(self) -> MultiChannelGNN:
+        """The multi-channel GNN."""
+        return self.mgnn
 
-    def outputs_of(self, side: str) -> tuple[str, ...]:
-        """Keys of the states that describe users, or items, in channel order."""
-        return self.mgnn.outputs_of(side)
+    def num_nodes(self, side: Side) -> int:
+        """Number N of users or items."""
+        return self.node_features[side].num_nodes
 
     def initial_states(self, side: Side, ids: tf.Tensor) -> tf.Tensor:
         """p_u or q_i, `float [N, d]`, of nodes `ids` `int32 [N]`."""
         packed: PackedFeatures = self.node_features[side](ids)
         return self.projections[side](self.embedding.embed(packed, side))
-
-    def call(self, features: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        """States `[B, d]` of the rows' users and items."""
-        if STATES in features:
-            return dict(features[STATES])
-        if "graph" not in features:
-            raise ValueError(
-                f"the batch has neither 'graph' nor 'states'; it has {sorted(features)}: give the "
-                "input pipeline a NeighborSampler, or look states up with compute_node_states"
-            )
-        graph = features["graph"]
-        initial = {
-            side: self.initial_states(side, graph.node_sets[side]["id"]) for side in GRAPH_SIDES
-        }
-        return self.mgnn(graph, initial)
-
-    def compute_node_states(
-        self, edge_sets: Mapping[str, Edges], *, block_nodes: int = 2**15
-    ) -> NodeStates:
-        """Final states of all users and items over the whole graph.
-
-        Args:
-            edge_sets: NumPy edges per edge set name, sorted by target.
-            block_nodes: Nodes whose features are embedded at one time.
-
-        Returns:
-            Tables to look states up in; storage O(E) + O(N d) while they are made.
-        """
-        states: dict[str, np.ndarray] = {}
-        for side in GRAPH_SIDES:
-            num_nodes = self.node_features[side].num_nodes
-            blocks = [
-                self.initial_states(
-                    side, tf.range(start, min(start + block_nodes, num_nodes))
-                ).numpy()
-                for start in range(0, num_nodes, block_nodes)
-            ]
-            states[side] = np.concatenate(blocks).astype(np.float32)
-        if not self.mgnn.built:
-            self.mgnn.build(None)
-        return NodeStates(self.mgnn.full_graph(edge_sets, states))

@@ -114,6 +114,11 @@ class MultiChannelGNN(keras.layers.Layer):
                     layer.build([None, self.dim])
         super().build(input_shape)
 
+    @property
+    def state_dim(self) -> int:
+        """Width of a readout: that of the states."""
+        return self.dim
+
     def outputs_of(self, node_set: str) -> tuple[str, ...]:
         """Keys of the outputs that describe `node_set`, in channel order."""
         return tuple(
@@ -129,7 +134,7 @@ class MultiChannelGNN(keras.layers.Layer):
         within = graph.node_sets["_hops"]
         outputs = {}
         for channel in self.channels:
-            edge_sets = {name: _edges(graph, name) for name in CHANNELS[channel]}
+            edge_sets = {name: Edges.from_graph(graph, name) for name in CHANNELS[channel]}
             current = _receivers(channel, states)
             cells = dict(current)
             for layer in range(self.num_layers):
@@ -138,7 +143,7 @@ class MultiChannelGNN(keras.layers.Layer):
                 for edge_set, edges in edge_sets.items():
                     sender, name, _ = EDGE_SETS[edge_set]
                     active = within[edge_set][last_hop]
-                    prefix = self._edges_to(edges, active)
+                    prefix = edges.to_first(active, by_span=self.max_neighbors is not None)
                     if layer:
                         # Prefixes may hold nodes that this channel finds later or not at all. Their
                         # edges then reach nodes without a state by now; no readout needs them.
@@ -155,16 +160,6 @@ class MultiChannelGNN(keras.layers.Layer):
                 readout = graph.edge_sets[f"_readout/{name}"].adjacency.source
                 outputs[f"{channel}/{name}"] = tf.gather(state, readout)
         return outputs
-
-    def _edges_to(self, edges: Edges, targets: tf.Tensor) -> Edges:
-        """The edges of the first `targets` nodes."""
-        span = edges.span[:targets]
-        if self.max_neighbors is not None:
-            # Edges are found by their span.
-            return edges._replace(span=span)
-        kept = tf.searchsorted(edges.target, [targets], side="left")[0]
-        kept_parts = (None if part is None else part[:kept] for part in edges[:-1])
-        return Edges(*kept_parts)._replace(span=span)
 
     def full_graph(
         self, edge_sets: Mapping[str, Edges], states: Mapping[str, np.ndarray]
@@ -220,14 +215,3 @@ class MultiChannelGNN(keras.layers.Layer):
 
 def _receivers(channel: str, states: Mapping[str, Any]) -> dict[str, Any]:
     return {EDGE_SETS[name][1]: states[EDGE_SETS[name][1]] for name in CHANNELS[channel]}
-
-
-def _edges(graph: tfgnn.GraphTensor, name: str) -> Edges:
-    edge_set = graph.edge_sets[name]
-    return Edges(
-        edge_set.adjacency.source,
-        edge_set.adjacency.target,
-        edge_set.features.get("behavior"),
-        edge_set.features.get("weight"),
-        graph.node_sets[EDGE_SETS[name][1]][name],
-    )

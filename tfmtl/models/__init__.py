@@ -6,11 +6,14 @@ from tfmtl.models.cross_stitch import CrossStitch
 from tfmtl.models.escm2 import ESCM2
 from tfmtl.models.esmm import ESMM
 from tfmtl.models.home import HoME
+from tfmtl.models.light_gcn import LightGCN
 from tfmtl.models.mmoe import MMoE
 from tfmtl.models.mogenet import MoGENet
 from tfmtl.models.multi_task_model import MultiTaskModel
+from tfmtl.models.ngcf import NGCF
 from tfmtl.models.omoe import OMoE
 from tfmtl.models.ple import PLE
+from tfmtl.models.pogcn import POGCN
 from tfmtl.models.prediction import predict_log
 from tfmtl.models.registry import MODELS, build_model, default_hyperparameters
 from tfmtl.models.shared_bottom import SharedBottom
@@ -24,10 +27,13 @@ __all__ = [
     "ESCM2",
     "ESMM",
     "MODELS",
+    "NGCF",
     "PLE",
+    "POGCN",
     "STEM",
     "CrossStitch",
     "HoME",
+    "LightGCN",
     "MMoE",
     "MoGENet",
     "MultiTaskModel",

@@ -12,9 +12,11 @@ import tensorflow_recommenders as tfrs
 import tf_keras as keras
 
 from tfmtl.data.input_spec import InputSpec
+from tfmtl.graph.graph_bundle import GraphBundle
 from tfmtl.layers.attention_convolution import Edges
 from tfmtl.layers.feature_embedding import FeatureEmbedding
-from tfmtl.layers.graph_bottom import GRAPH_SIDES, GraphBottom
+from tfmtl.layers.graph_bottom import GraphBottom
+from tfmtl.layers.node_state_bottom import GRAPH_SIDES, NodeStateBottom
 from tfmtl.layers.node_states import STATES, NodeStates
 from tfmtl.objectives.masked_binary_cross_entropy import masked_binary_cross_entropy
 from tfmtl.objectives.static_weighting import StaticWeighting
@@ -68,6 +70,8 @@ class MultiTaskModel(tfrs.Model):
     """
 
     needs_graph = False
+    # Whether the model may be trained on samples that show each row what was before it.
+    allows_time_limit = True
 
     def __init__(
         self,
@@ -100,7 +104,7 @@ class MultiTaskModel(tfrs.Model):
             raise ValueError(
                 f"expected weighting 'static' or 'uncertainty'; received {weighting!r}"
             )
-        self.graph_bottom = self._graph_bottom(bottom or {}, node_features)
+        self.graph_bottom: NodeStateBottom | None = self._graph_bottom(bottom or {}, node_features)
         self._means = {name: keras.metrics.Mean(name=name) for name in _REPORTED}
         self._task_means = {
             name: keras.metrics.Mean(name=f"{name}_loss") for name in self.task_names
@@ -145,7 +149,7 @@ class MultiTaskModel(tfrs.Model):
         }
         if self.graph_bottom is not None:
             keys = [key for side in GRAPH_SIDES for key in self.graph_bottom.outputs_of(side)]
-            row[STATES] = {key: tf.zeros([1, self.graph_bottom.mgnn.dim]) for key in keys}
+            row[STATES] = {key: tf.zeros([1, self.graph_bottom.state_dim]) for key in keys}
         return row
 
     def feature_input(self, features: Mapping[str, Any]) -> tf.Tensor:
@@ -164,6 +168,14 @@ class MultiTaskModel(tfrs.Model):
     def row_input(self, features: Mapping[str, Any]) -> tf.Tensor:
         """What the model reads of a row: its features and, with a bottom, its graph states."""
         return tf.concat([self.feature_input(features), *self.bottom_input(features)], axis=-1)
+
+    def adapt_to_graph(self, bundle: GraphBundle) -> None:
+        """Takes what the model must know of the whole graph before it is trained: nothing here.
+
+        Args:
+            bundle: The graph that training samples come from.
+        """
+        del bundle
 
     def compute_node_states(
         self, edge_sets: Mapping[str, Edges], *, block_nodes: int = 2**15

@@ -14,11 +14,14 @@ from tfmtl.models.cross_stitch import CrossStitch
 from tfmtl.models.escm2 import ESCM2
 from tfmtl.models.esmm import ESMM
 from tfmtl.models.home import HoME
+from tfmtl.models.light_gcn import LightGCN
 from tfmtl.models.mmoe import MMoE
 from tfmtl.models.mogenet import MoGENet
 from tfmtl.models.multi_task_model import MultiTaskModel
+from tfmtl.models.ngcf import NGCF
 from tfmtl.models.omoe import OMoE
 from tfmtl.models.ple import PLE
+from tfmtl.models.pogcn import POGCN
 from tfmtl.models.shared_bottom import SharedBottom
 from tfmtl.models.single_task import SingleTask
 from tfmtl.models.snr_trans import SNRTrans
@@ -39,6 +42,9 @@ MODELS: dict[str, type[MultiTaskModel]] = {
     "esmm": ESMM,
     "escm2": ESCM2,
     "aitm": AITM,
+    "ngcf": NGCF,
+    "light_gcn": LightGCN,
+    "pogcn": POGCN,
     "mogenet": MoGENet,
 }
 

@@ -154,7 +154,7 @@ class Experiment(_Section):
 
     Raises:
         pydantic.ValidationError: If a field is unknown or out of range, or a graph model has not
-            as many layers as hops are sampled.
+            as many layers as hops are sampled or must not be trained with a time limit.
 
     Example:
         >>> experiment = Experiment.from_yaml(
@@ -175,6 +175,12 @@ class Experiment(_Section):
     def _check_hops(self) -> Experiment:
         if not self.uses_graph:
             return self
+        if self.graph.time_limit and not MODELS[self.model.name].allows_time_limit:
+            raise ValueError(
+                f"model {self.model.name!r} knows the degrees of the whole graph, which would tell "
+                "a row of what came after it: set graph.time_limit to false, or choose another "
+                "model"
+            )
         layers, hops = self.graph_options["num_layers"], len(self.graph.fan_out)
         if layers != hops:
             raise ValueError(

@@ -101,6 +101,8 @@ def train(
     )
     model.compile(optimizer=_optimizer(experiment))
     model.build_weights()
+    if data.bundle is not None:
+        model.adapt_to_graph(data.bundle)
     model.optimizer.build(model.trainable_variables)
 
     state = TrainingState(
