@@ -15,6 +15,8 @@ SERVING = [
 ]
 # Beam reads and writes TFRecords with a checksum library that it does not ask for itself.
 BEAM = ["apache-beam>=2.60", "google-crc32c>=1.5"]
+# The Gaussian process of KerasTuner's bayesian oracle is scikit-learn's.
+TUNING = ["keras-tuner>=1.4.8,<1.5", "scikit-learn>=1.4"]
 TFX = ["tfx>=1.21,<1.22"]
 DEV = [
     "lightgbm>=4.3",
@@ -63,7 +65,8 @@ setup(
         "serving": SERVING,
         "beam": BEAM,
         "tfx": TFX,
-        "dev": [*SERVING, *BEAM, *DEV],
+        "tuning": TUNING,
+        "dev": [*SERVING, *BEAM, *TUNING, *DEV],
     },
     entry_points={"console_scripts": ["tfmtl=tfmtl.cli.main:main"]},
     classifiers=[

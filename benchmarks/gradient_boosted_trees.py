@@ -1,23 +1,30 @@
-"""LightGBM per task on the same columns and the same history as the models of a comparison.
+"""LightGBM per task on the same columns, history and graph as the models of a comparison.
 
-What a practitioner would pick for a log of this size: every categorical column is replaced by its
-smoothed rate of the task, out of fold on the training rows and from all of them elsewhere, history
-included where the task is defined there; numeric columns stay. Rounds are chosen on the validation
-rows. LightGBM is a development dependency.
+What a practitioner would pick for a log of this size. Every large categorical column is replaced by
+its smoothed rate of the task and its number of rows, out of fold on the training rows and from all
+of them elsewhere, history included where the task is defined there; small ones keep their codes;
+numeric columns stay. The graph score of a row is the product of its user's and its item's factors
+in a truncated SVD of the task's normalised user-item matrix, out of fold as well. Rounds are chosen
+on the validation rows. LightGBM is a development dependency.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
+from sklearn.utils.extmath import randomized_svd
 
 from tfmtl.data.encoded_log import EncodedLog
-from tfmtl.data.interaction_log import TrainingLog
 from tfmtl.evaluation import Cell
 from tfmtl.metrics import task_metrics
+from tfmtl.schema import ITEM_ID, USER_ID
 from tfmtl.training import PreparedData
 
 FOLDS = 5
 PRIOR = 20.0
+# Columns with more values than this are encoded by rate.
+MOST_CODES = 64
+RANK = 64
 PARAMETERS = {
     "objective": "binary",
     "metric": "binary_logloss",
@@ -88,7 +95,63 @@ def target_encoding(
     return result
 
 
-def boosted_trees(data: PreparedData, seed: int, label: str = "LightGBM per task") -> Cell:
+def graph_score(
+    pairs: dict[str, tuple[np.ndarray, np.ndarray]],
+    label: np.ndarray,
+    history: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
+    folds: np.ndarray,
+    size: tuple[int, int],
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Score of each pair in a truncated SVD of the positive pairs; out of fold for training rows.
+
+    Args:
+        pairs: Encoded users and items per part (`train`, `validation`, `test`).
+        label: Training labels `[n]`, 0 where the task is undefined.
+        history: Users, items and labels of history rows on which the task is defined.
+        folds: Fold of each training row.
+        size: Sizes of the two vocabularies.
+        seed: Seed of the decomposition.
+
+    Returns:
+        `float64 [rows, 1]` per part.
+    """
+    users, items = pairs["train"]
+    older = [array[:0] for array in (users, items, label)] if history is None else history
+
+    def scores(kept: np.ndarray, wanted: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        columns = [
+            np.concatenate([past, own[kept]])
+            for past, own in zip(older, (users, items, label), strict=True)
+        ]
+        positive = columns[2] > 0
+        rows, cols = columns[0][positive], columns[1][positive]
+        degrees = [
+            np.maximum(np.bincount(code, minlength=length), 1)
+            for code, length in zip((rows, cols), size, strict=True)
+        ]
+        weight = 1 / np.sqrt(degrees[0][rows] * degrees[1][cols])
+        matrix = sparse.csr_matrix((weight, (rows, cols)), size)
+        rank = min(RANK, min(size) - 1)
+        left, values, right = randomized_svd(matrix, rank, random_state=seed)
+        return np.einsum("nk,nk->n", left[wanted[0]] * values, right.T[wanted[1]])[:, None]
+
+    result = {
+        part: scores(np.ones(len(label), bool), wanted)
+        for part, wanted in pairs.items()
+        if part != "train"
+    }
+    train = np.empty((len(label), 1))
+    for fold in range(FOLDS):
+        inside = folds == fold
+        train[inside] = scores(~inside, (users[inside], items[inside]))
+    result["train"] = train
+    return result
+
+
+def boosted_trees(
+    data: PreparedData, seed: int, label: str = "LightGBM per task", dataset: str = ""
+) -> Cell:
     """Trains one booster per task and scores validation and test rows."""
     import lightgbm
 
@@ -97,32 +160,10 @@ def boosted_trees(data: PreparedData, seed: int, label: str = "LightGBM per task
         "validation": data.validation,
         "test": data.test,
     }
-    specs = [spec for spec in data.encoder.inputs if spec.name != "statistics"]
-    history = data.loaded.history
-    encoded_history = None if history is None else _history_codes(data, history)
     folds = np.random.default_rng(seed).integers(0, FOLDS, len(data.train))
     metrics: dict[str, dict] = {"validation": {}, "test": {}}
+    matrices = _columns(data, parts, folds, seed)
     for task in data.loaded.log.schema.task_names:
-        columns: dict[str, list[np.ndarray]] = {part: [] for part in parts}
-        for spec in specs:
-            values = {part: log.features[spec.name] for part, log in parts.items()}
-            if spec.kind == "categorical":
-                past = None
-                if encoded_history is not None and spec.name in encoded_history:
-                    labels = history.labels(task)
-                    known = ~np.isnan(labels)
-                    past = (encoded_history[spec.name][known], labels[known])
-                values = target_encoding(
-                    values,
-                    data.train.labels[task],
-                    data.train.weights[task],
-                    past,
-                    folds,
-                    spec.vocabulary_size,
-                )
-            for part, column in values.items():
-                columns[part].append(column.reshape(len(column), -1))
-        matrices = {part: np.concatenate(own, axis=1) for part, own in columns.items()}
         datasets = {}
         for part in ("train", "validation"):
             defined = parts[part].weights[task] > 0
@@ -143,19 +184,61 @@ def boosted_trees(data: PreparedData, seed: int, label: str = "LightGBM per task
             own[task] = task_metrics(
                 log.labels[task], booster.predict(matrices[part]), log.weights[task], log.groups
             )
-    return Cell(label, seed, metrics)
+    return Cell(label, seed, metrics, dataset=dataset)
 
 
-def _history_codes(data: PreparedData, history: TrainingLog) -> dict[str, np.ndarray]:
-    """Encoded ids and user and item features of the history's rows."""
+def _columns(
+    data: PreparedData, parts: dict[str, EncodedLog], folds: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
+    """Inputs of every booster, `[rows, columns]` per part: each sees the rates of all tasks."""
+    columns: dict[str, list[np.ndarray]] = {part: [] for part in parts}
+
+    def add(values: dict[str, np.ndarray]) -> None:
+        for part, column in values.items():
+            columns[part].append(column.reshape(len(column), -1))
+
+    large = {}
+    for spec in data.encoder.inputs:
+        if spec.kind == "categorical" and spec.vocabulary_size > MOST_CODES:
+            large[spec.name] = spec.vocabulary_size
+        # The models' statistics are the causal form of the rates here.
+        elif spec.name != "statistics":
+            add({part: log.features[spec.name] for part, log in parts.items()})
+    for task in data.loaded.log.schema.task_names:
+        past = _history_codes(data, task)
+        label, weight = data.train.labels[task], data.train.weights[task]
+        for name, size in large.items():
+            codes = {part: log.features[name] for part, log in parts.items()}
+            known = (past[name], past[task]) if name in past else None
+            add(target_encoding(codes, label, weight, known, folds, size))
+        if USER_ID in large and ITEM_ID in large:
+            pairs = {
+                part: (log.features[USER_ID], log.features[ITEM_ID]) for part, log in parts.items()
+            }
+            known = (past[USER_ID], past[ITEM_ID], past[task]) if past else None
+            size = (large[USER_ID], large[ITEM_ID])
+            add(graph_score(pairs, label * weight, known, folds, size, seed))
+    return {part: np.concatenate(own, axis=1) for part, own in columns.items()}
+
+
+def _history_codes(data: PreparedData, task: str) -> dict[str, np.ndarray]:
+    """Encoded ids, user and item features and labels of history rows that define the task."""
+    history = data.loaded.history
+    if history is None:
+        return {}
+    labels = history.labels(task)
+    known = ~np.isnan(labels)
+    if not known.any():
+        return {}
     encoder = data.encoder
     rows = {
         "user": np.searchsorted(encoder.entity_table("user").keys, history.user_ids) + 1,
         "item": np.searchsorted(encoder.entity_table("item").keys, history.item_ids) + 1,
     }
-    return {
-        name: column[rows[side]]
+    codes = {
+        name: column[rows[side][known]]
         for side in ("user", "item")
         for name, column in encoder.entity_table(side).columns.items()
         if column.ndim == 1
     }
+    return {**codes, task: labels[known]}

@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+import sys
 from contextlib import contextmanager
 
 import httpx
@@ -223,3 +224,30 @@ def test_compare_prints_the_table_and_keeps_finished_cells(place):
     assert again.out == first.out
     assert again.err == ""
     assert (place / "compared" / "results.csv").exists()
+
+
+def test_compare_tunes_every_model_with_the_same_budget(place, monkeypatch):
+    base = yaml.safe_load(DATASET)
+    base["training"]["epochs"] = 1
+    small = {"name": "shared_bottom", "hyperparameters": {"bottom_units": [4], "tower_units": []}}
+    comparison = {
+        "base": base,
+        "models": {"Shared": {"model": small}},
+        "seeds": [0],
+        "tuning": {
+            "trials": 2,
+            "space": {"training.learning_rate": {"kind": "choice", "values": [0.01, 0.02]}},
+        },
+    }
+    (place / "tuned.yaml").write_text(yaml.safe_dump(comparison))
+    arguments = ("compare", place / "tuned.yaml", "--output", place / "tuned")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "keras_tuner", None)
+        assert "install tfmtl[tuning]" in refused(*arguments)
+    first = done(*arguments)
+    assert "Shared, trial 1 of 2: untuned" in first.err
+    assert "Shared, trial 2 of 2: training.learning_rate 0.02" in first.err
+    assert "| Shared | 2 | 0 | " in first.out
+    again = done(*arguments)
+    assert again.out == first.out
+    assert again.err == ""

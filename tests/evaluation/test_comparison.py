@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.training.small_experiment import DATASET, HYPERPARAMETERS
-from tfmtl.evaluation import Comparison, compare, comparison, summarize
+from tfmtl.evaluation import Comparison, compare, prepared_data_cache, run_task, summarize
 from tfmtl.training import ExperimentError, RunFolder, ValidationMetrics, train
 
 ROOT = Path(__file__).parents[2]
@@ -142,8 +142,9 @@ def test_finished_cells_are_read(compared, monkeypatch):
     folder, cells = compared
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     before = [(path, path.stat().st_mtime_ns) for path in files]
-    for name in ("train", "prepare_data", "evaluate_run"):
-        monkeypatch.setattr(comparison, name, no_training)
+    monkeypatch.setattr(prepared_data_cache, "prepare_data", no_training)
+    for name in ("train", "evaluate_run"):
+        monkeypatch.setattr(run_task, name, no_training)
     again = list(compare(two_models(), folder))
     assert [(path, path.stat().st_mtime_ns) for path in files] == before
     for one, other in zip(again, cells, strict=True):
@@ -224,7 +225,7 @@ def test_a_killed_comparison_ends_with_the_same_table(tmp_path):
 
 @pytest.mark.slow
 def test_results_of_another_experiment_are_refused(compared, monkeypatch):
-    monkeypatch.setattr(comparison, "train", no_training)
+    monkeypatch.setattr(run_task, "train", no_training)
     other = two_models(base={**BASE, "training": {"epochs": 2}})
     with pytest.raises(
         ExperimentError, match=r"small/seed-0 holds the result of another experimen"

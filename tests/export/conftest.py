@@ -16,6 +16,7 @@ from tfmtl.models import predict_log
 from tfmtl.training import PreparedData, load_run, train, whole_graph_states
 
 SCRIPT = Path(__file__).with_name("ask_saved_model.py")
+SIGNATURES = ("serving_default", "by_id")
 
 
 @pytest.fixture(scope="session")
@@ -48,19 +49,17 @@ def answered(shop_data, trained, tmp_path_factory):
     test = shop_data.loaded.split.test
     encoded = shop_data.test
     chosen = eight_rows(shop_data)
-    requests, expected = {}, {}
+    asked, expected = {}, {}
     for name, run in trained.items():
         states = whole_graph_states(run.model, run.bundle)
         version = export_model(run.model, run.encoder, folder / name, node_states=states)
         scores = predict_log(run.model, encoded, node_states=states)
-        for signature in ("serving_default", "by_id"):
+        for signature in SIGNATURES:
             expected[str(version), signature] = {
                 task: values[chosen] for task, values in scores.items()
             }
-            request = raw_request(run.encoder, test.select(chosen), signature)
-            for key, values in request.items():
-                requests[f"{version}|{signature}|{key}"] = values
-    np.savez(folder / "requests.npz", **requests)
+        asked |= requests(version, run.encoder, test.select(chosen))
+    np.savez(folder / "requests.npz", **asked)
     command = [sys.executable, str(SCRIPT), str(folder)]
     # Without the variable that `import tfmtl` sets in this process.
     environment = {key: value for key, value in os.environ.items() if "KERAS" not in key}
@@ -70,6 +69,15 @@ def answered(shop_data, trained, tmp_path_factory):
     assert outcome.returncode == 0, outcome.stderr
     answers = np.load(folder / "answers.npz")
     return expected, answers, json.loads((folder / "report.json").read_text())
+
+
+def requests(version, encoder, rows):
+    """What `ask_saved_model` reads: rows for both signatures of an export."""
+    return {
+        f"{version}|{signature}|{key}": values
+        for signature in SIGNATURES
+        for key, values in raw_request(encoder, rows, signature).items()
+    }
 
 
 def eight_rows(data):

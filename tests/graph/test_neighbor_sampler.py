@@ -1,8 +1,12 @@
+import importlib.util
+import math
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmtl.graph import CHANNELS, CSR, EDGE_SETS, GraphBundle, NeighborSampler
+from tfmtl.graph import CHANNELS, CSR, EDGE_SETS, GraphBundle, NeighborSampler, sampling_kernel
 
 ALL = (1 << 30,) * 2
 USERS, ITEMS = np.array([3, 17, 3, 0, 25]), np.array([11, 2, 29, 7, 0])
@@ -185,6 +189,57 @@ def test_a_large_batch_of_one_hub_masks_all_its_rows():
     items = np.random.default_rng(0).permutation(np.arange(1, 496))
     graph = sampler.sample(np.ones(495, int), items, seed=0)
     assert {edge[1] for edge in edges_by_id(graph, "item_user")} == {496, 497, 498, 499, 500}
+
+
+class Watched(np.ndarray):
+    """An array that counts the entries that are taken from it."""
+
+    taken = 0
+
+    def __getitem__(self, key):
+        part = super().__getitem__(key)
+        Watched.taken += np.size(part)
+        return part
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """The kernel run by the interpreter, over arrays that count what is read of the edges."""
+    monkeypatch.setattr("tfmtl.graph.native.native", lambda function: function)
+    spec = importlib.util.spec_from_file_location("interpreted", sampling_kernel.__file__)
+    kernel = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(kernel)
+
+    def sample_subgraph(seed, batch, moments, limits, indptrs, *rest):
+        per_edge, rest = rest[:-4], rest[-4:]
+        per_edge = [tuple(array.view(Watched) for array in arrays) for arrays in per_edge]
+        # The hash multiplies modulo 2**64, of which the interpreter warns.
+        with np.errstate(over="ignore"):
+            return kernel.sample_subgraph(seed, batch, moments, limits, indptrs, *per_edge, *rest)
+
+    module = sys.modules[NeighborSampler.__module__]
+    monkeypatch.setattr(module, "sample_subgraph", sample_subgraph)
+    monkeypatch.setattr(Watched, "taken", 0)
+    return Watched
+
+
+@pytest.mark.parametrize("mask_own_edges", [False, True])
+@pytest.mark.parametrize("degree", [100, 10_000, 1_000_000])
+def test_a_hub_costs_no_more_than_its_draws(degree, mask_own_edges, watched):
+    """A sampler that shuffles the neighbours of a node to draw ten reads all of a hub's."""
+    sampler = NeighborSampler(
+        hub_bundle(degree),
+        fan_outs=(10,),
+        channels=("interaction",),
+        mask_own_edges=mask_own_edges,
+    )
+    graph = sampler.sample(np.array([1]), np.array([degree // 2]), seed=0)
+    assert graph.sources["item_user"].size == 10
+    # Ten neighbours and their behaviours; the item has one neighbour, the user, or none.
+    drawn = 2 * (10 + (0 if mask_own_edges else 1))
+    # The row's own edge is looked up from either side by bisection.
+    searched = math.ceil(math.log2(degree)) + 4 if mask_own_edges else 0
+    assert drawn <= watched.taken <= drawn + searched
 
 
 def test_unknown_nodes_have_no_neighbours(bundle):

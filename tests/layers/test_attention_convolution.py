@@ -88,6 +88,28 @@ def test_edge_weight_multiplies_the_exponential():
     np.testing.assert_allclose(dot()(TARGETS, SOURCES, edges)[0], [8, -2], rtol=1e-6)
 
 
+@pytest.mark.parametrize("max_neighbors", [None, 8])
+@pytest.mark.parametrize("attention", ["dot", "additive"])
+def test_shares_are_among_neighbors_and_messages_are_theirs(attention, max_neighbors):
+    """A softmax over an axis of length one gives shares of 1; a value may come from the query."""
+    rng = np.random.default_rng(6)
+    edges = Edges(tf.constant([0, 1, 2, 3]), tf.constant([0, 0, 0, 1]))
+    sources = tf.constant(rng.normal(size=[4, 3]), tf.float32)
+    layer = AttentionConvolution(attention=attention, max_neighbors=max_neighbors)
+    layer.build([None, 3])
+    layer.set_weights([rng.normal(size=weight.shape) for weight in layer.get_weights()])
+    targets, others = (tf.constant(rng.normal(size=[2, 3]), tf.float32) for _ in range(2))
+    one, other = layer(targets, sources, edges), layer(others, sources, edges)
+    # Three neighbours are weighed by the target's state; a single one is not.
+    assert np.abs(one[0] - other[0]).max() > 1e-2
+    np.testing.assert_allclose(one[1], other[1], rtol=1e-5)
+    # Neighbours that are all alike are what is received, whatever their shares: these sum to 1.
+    alike = layer(targets, tf.repeat(sources[:1], 4, axis=0), edges)
+    np.testing.assert_allclose(alike[0], alike[1], rtol=1e-5)
+    # Of neighbours without a state nothing is received.
+    assert not np.any(layer(targets, tf.zeros_like(sources), edges))
+
+
 def test_large_scores_do_not_overflow():
     layer = dot()
     layer.set_weights([1e3 * layer.get_weights()[0], *layer.get_weights()[1:]])

@@ -69,16 +69,27 @@ def test_draws_have_the_hard_concrete_distribution():
 
 
 def test_draws_are_new_in_every_call_and_repeat_with_the_seed():
-    layer = routing(4, 3, 5, 2)
     inputs = tf.ones([2, 4, 3])
-    traced = tf.function(lambda: layer(inputs, training=True))
-    for call in (traced, lambda: layer(inputs, training=True)):
-        received = []
-        for _ in range(2):
-            keras.utils.set_random_seed(3)
-            received.append([call().numpy() for _ in range(2)])
-        np.testing.assert_array_equal(*received)
-        assert not np.array_equal(*received[0])
+
+    def draws(compiled):
+        keras.utils.set_random_seed(3)
+        layer = routing(4, 3, 5, 2)
+        call = tf.function(layer) if compiled else layer
+        return [call(inputs, training=True).numpy() for _ in range(2)]
+
+    for compiled in (False, True):
+        received = draws(compiled)
+        np.testing.assert_array_equal(received, draws(compiled))
+        assert not np.array_equal(*received)
+
+
+def test_a_checkpoint_holds_where_the_draws_are(tmp_path):
+    layer, other = (routing(4, 3, 5, 2) for _ in range(2))
+    path = tf.train.Checkpoint(layer=layer).save(str(tmp_path / "checkpoint"))
+    expected = layer.gates(training=True)
+    assert (other.gates(training=True).numpy() != expected.numpy()).any()
+    tf.train.Checkpoint(layer=other).restore(path).assert_existing_objects_matched()
+    np.testing.assert_array_equal(other.gates(training=True), expected)
 
 
 def test_a_draw_is_the_same_for_all_rows():

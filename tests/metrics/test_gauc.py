@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -70,6 +72,28 @@ def test_does_not_lose_digits_over_many_groups():
     # Right pairs: (4, 3), (4, 1), (2, 1) of four.
     last = gauc(labels, scores, users, weights=weights, weighting="users")
     assert last.value == pytest.approx(0.75, abs=1e-12)
+
+
+def test_no_function_is_called_per_user():
+    """One AUC call per user makes evaluation take longer than training."""
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 2, 20_000), rng.random(20_000)
+    calls = []
+    for users in (2, 2, 5_000):
+        groups = np.arange(20_000) % users
+        calls.append(0)
+
+        def count(frame, event, argument):
+            calls[-1] += event in ("call", "c_call")
+
+        sys.setprofile(count)
+        try:
+            result = gauc(labels, scores, groups)
+        finally:
+            sys.setprofile(None)
+        assert result.groups_total == users
+    # The first run may import what it needs.
+    assert calls[1] == calls[2] > 0
 
 
 def test_rows_of_weight_0_leave_with_their_groups():

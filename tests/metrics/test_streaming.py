@@ -57,6 +57,21 @@ def smooth(rows):
     return labels, probabilities.astype(np.float32), weights
 
 
+@pytest.mark.parametrize("name", METRICS)
+def test_no_step_leaves_the_graph(name):
+    """A metric that goes through the interpreter holds up every batch, and cannot be exported."""
+    metric = METRICS[name]()
+    column = tf.TensorSpec([None], tf.float32)
+    users = {"groups": tf.TensorSpec([None], tf.int64)} if name == "gauc" else {}
+    update = traced(metric).get_concrete_function(column, column, **users)
+    result = tf.function(metric.result).get_concrete_function()
+    for concrete in (update, result):
+        definition = concrete.graph.as_graph_def()
+        nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
+        assert nodes
+        assert not {node.op for node in nodes if "PyFunc" in node.op}
+
+
 def test_auc_agrees_within_its_bound(smooth):
     labels, probabilities, weights = smooth
     metric = StreamingAUC(dtype="float64")

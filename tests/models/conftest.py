@@ -177,8 +177,8 @@ def build(node_features, bundle):
     """
     seeds = itertools.count(1)
 
-    def build(name, **options):
-        keras.utils.set_random_seed(next(seeds))
+    def build(name, seed=None, **options):
+        keras.utils.set_random_seed(next(seeds) if seed is None else seed)
         arguments = {**SMALL[name], **options}
         tasks = arguments.pop("tasks", TASKS)
         if MODELS[name].needs_graph or "bottom" in arguments:

@@ -54,6 +54,10 @@ def loop(model, batches, combine, l2):
     }
 
 
+def is_softmax(operation):
+    return operation.type in ("Softmax", "LogSoftmax")
+
+
 def without_cooperation(name):
     # The rest of the regularisation is the same for all batches.
     return {"cooperative_weight": 0.0} if name == "mogenet" else {}
@@ -356,6 +360,54 @@ def test_losses_are_in_full_precision_under_a_half_policy(name, build, dataset, 
     loss = model.compute_loss(first_batch(dataset(model)))
     assert loss.dtype == tf.float32
     assert all(weight.dtype == tf.float32 for weight in model.trainable_weights)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "omoe",
+        "mmoe",
+        "cgc",
+        "ple",
+        "stem",
+        "home",
+        "aitm",
+        pytest.param("mogenet", marks=pytest.mark.slow),
+    ],
+)
+def test_every_softmax_is_in_full_precision_under_a_half_policy(
+    name, build, dataset, half_precision
+):
+    """A router in half precision rounds small shares to 0, and what has none never learns."""
+    model = build(name)
+    features, _, _ = first_batch(dataset(model))
+    graph = tf.function(model).get_concrete_function(features, training=True).graph
+    dtypes = [
+        operation.get_attr("T") for operation in graph.get_operations() if is_softmax(operation)
+    ]
+    assert dtypes
+    assert set(dtypes) == {tf.float32}
+
+
+def test_bfloat16_trains_without_a_scale(build, dataset):
+    """It has the exponents of full precision: a loss of 1e-7 needs no scale."""
+    tasks = [Task(name=task.name, weight=1e-7) for task in TASKS]
+    moved = {}
+    start = None
+    for policy in ("float32", "mixed_bfloat16"):
+        keras.mixed_precision.set_global_policy(policy)
+        try:
+            model = build("mmoe", tasks=tasks)
+            start = model.get_weights() if start is None else start
+            model.set_weights(start)
+            compiled(model, keras.optimizers.SGD(1e7))
+            model.fit(dataset(model).take(1), verbose=0)
+            assert not isinstance(model.optimizer, keras.mixed_precision.LossScaleOptimizer)
+        finally:
+            keras.mixed_precision.set_global_policy("float32")
+        moved[policy] = [new - old for new, old in zip(model.get_weights(), start, strict=True)]
+    for full, half in zip(*moved.values(), strict=True):
+        assert np.abs(half - full).max() <= 0.05 * np.abs(full).max()
 
 
 def test_the_end_of_a_dataset_of_unknown_size_counts_for_nothing(build, dataset):

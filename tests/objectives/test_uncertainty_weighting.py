@@ -45,6 +45,29 @@ def test_gradient_descent_settles_at_the_inverse_losses():
     np.testing.assert_allclose(np.exp(-descend(weighting, LOSSES)), [1 / 2, 1 / 0.25], rtol=1e-3)
 
 
+def test_two_quadratic_tasks_meet_where_the_weights_put_them():
+    """Weights and model are trained together, to a point that is known."""
+    # Losses x^2 + 16/9 and (x - 1)^2 + 1. At x = 2/3 they are 20/9 and 10/9, so the weights are
+    # 9/20 and 9/10, and 9/20 x = 9/10 (1 - x) there. The plain sum would end at 1/2.
+    weighting = UncertaintyWeighting(["click", "like"])
+    weighting.build(None)
+    x = tf.Variable(0.0)
+    optimizer = keras.optimizers.SGD(0.1)
+    variables = [x, *weighting.trainable_weights]
+    optimizer.build(variables)
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            total = weighting({"click": x**2 + 16 / 9, "like": (x - 1) ** 2 + 1})
+        optimizer.minimize(total, variables, tape=tape)
+
+    for _ in range(400):
+        step()
+    assert float(x) == pytest.approx(2 / 3, abs=1e-3)
+    np.testing.assert_allclose(np.exp(-weighting.log_variance.numpy()), [9 / 20, 9 / 10], rtol=1e-3)
+
+
 def test_the_bound_holds_and_is_no_trap():
     weighting = UncertaintyWeighting(["rare"], limit=1.0)
     # 1 / 0.005 = 200 is beyond e.

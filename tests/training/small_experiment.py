@@ -11,9 +11,11 @@ graph: {fan_out: [3], similarity: {min_degree: 2, min_common: 1}}
 training: {batch_size: 128, epochs: 3, learning_rate: 0.01, monitor: auc, patience: 5}
 """
 HYPERPARAMETERS = {
-    "shared_bottom": "{embedding_dim: 4, bottom_units: [4], tower_units: []}",
-    "mmoe": "{embedding_dim: 4, num_experts: 2, expert_units: [4], tower_units: []}",
-    "mogenet": "{embedding_dim: 4, dim: 4, num_layers: 1, expert_units: [4], gate_units: []}",
+    "shared_bottom": "{embedding_dim: 4, dropout: 0.2, bottom_units: [4], tower_units: []}",
+    "mmoe": "{embedding_dim: 4, dropout: 0.2, num_experts: 2, expert_units: [4], tower_units: []}",
+    "mogenet": (
+        "{embedding_dim: 4, dropout: 0.2, dim: 4, num_layers: 1, expert_units: [4], gate_units: []}"
+    ),
 }
 
 

@@ -164,3 +164,9 @@ def test_a_graph_model_learns_the_largest_fan_out():
     assert chosen.resolved()["model"]["hyperparameters"]["max_neighbors"] == 9
     plain = Experiment.from_yaml("{dataset: {name: simulator}, model: {name: mmoe}}")
     assert "max_neighbors" not in plain.resolved()["model"]["hyperparameters"]
+
+
+def test_one_thing_alone_sets_the_learning_rate():
+    overrides = ["training.learning_rate_decay=0.5", "training.learning_rate_schedule=cosine"]
+    with pytest.raises(ExperimentError, match=r"0\.5 and learning_rate_schedule 'cosine' both set"):
+        Experiment.from_yaml(text("mmoe"), overrides)

@@ -2,6 +2,7 @@ import csv
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,20 @@ def test_a_folder_that_holds_a_run_is_refused(finished, data):
     assert (finished[0] / "history.csv").read_text() == before
 
 
+@pytest.mark.parametrize(
+    ("settings", "rates"),
+    [
+        (["learning_rate_decay=0.5"], [0.01, 0.005, 0.0025]),
+        (["learning_rate_schedule=linear"], [0.01, 0.01 * 2 / 3, 0.01 / 3]),
+        (["learning_rate_schedule=cosine"], [0.01, 0.0075, 0.0025]),
+    ],
+)
+def test_rates_at_the_start_of_each_epoch(settings, rates, data, tmp_path):
+    chosen = experiment("shared_bottom", *(f"training.{setting}" for setting in settings))
+    train(chosen, tmp_path / "run", data=data)
+    assert [float(row["lr"]) for row in history(tmp_path / "run")] == pytest.approx(rates)
+
+
 @pytest.mark.slow
 def test_a_finished_run_resumes_to_its_best_epoch(finished, data):
     folder, model = finished
@@ -220,6 +235,19 @@ def test_a_run_interrupted_in_its_first_epoch_starts_again(data, interrupt, tmp_
     interrupt(99, 0)
     train(chosen, tmp_path, data=data)
     assert epochs(tmp_path) == [1]
+
+
+@pytest.mark.slow
+def test_the_test_part_has_no_say_in_training(finished, data, tmp_path):
+    """An epoch chosen on the test rows makes their metrics those of a training set."""
+
+    class Sealed:
+        def __getattribute__(self, name):
+            raise AssertionError(f"training looked at {name} of the test part")
+
+    model = train(experiment(), tmp_path / "run", data=replace(data, test=Sealed()))
+    assert_same_histories(tmp_path / "run", finished[0])
+    assert_same_predictions(data, model, finished[1])
 
 
 def test_nothing_to_resume(tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from tfmtl.training.yaml_document import parse_yaml, validated
+from tfmtl.training.yaml_document import parse_yaml, validated, with_value
 
 
 class Inner(BaseModel):
@@ -54,3 +54,13 @@ def test_unknown_fields_are_told_what_their_own_section_knows():
     ) as caught:
         validated(Outer, {"name": "a", "inner": {"sise": 3}})
     assert str(caught.value).endswith("['size']")
+
+
+def test_a_value_is_replaced_in_a_copy():
+    content = {"a": {"b": 1, "c": None}, "d": 2}
+    assert with_value(content, ["a", "b"], [3], "x") == {"a": {"b": [3], "c": None}, "d": 2}
+    assert with_value(content, ["a", "c", "e"], 3, "x")["a"] == {"b": 1, "c": {"e": 3}}
+    assert with_value(None, ["f", "g"], 3, "x") == {"f": {"g": 3}}
+    assert content == {"a": {"b": 1, "c": None}, "d": 2}
+    with pytest.raises(ValueError, match=r"^x: 'e' is not inside a section, but inside 1$"):
+        with_value(content, ["a", "b", "e"], 3, "x")

@@ -110,9 +110,11 @@ def compare(
     comparison: Annotated[Path, typer.Argument(help="Comparison, YAML.", show_default=False)],
     output: Output,
     data_dir: DataDir = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Cells run at the same time.")] = 1,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Cells and trials run at the same time.")
+    ] = 1,
 ) -> None:
-    """Train several models over several seeds; finished cells are not run again."""
+    """Tune and train several models over several seeds; finished runs are not run again."""
     from tfmtl.evaluation import Comparison, write_report
     from tfmtl.evaluation import compare as run_cells
 

@@ -12,6 +12,8 @@ from tfmtl.evaluation.results_table import (
     summarize,
 )
 from tfmtl.evaluation.run_metrics import RunCosts, evaluate_run, read_costs, read_metrics
+from tfmtl.evaluation.run_telemetry import read_telemetry
+from tfmtl.evaluation.search_space import Choice, FloatRange, IntRange
 from tfmtl.evaluation.significance import (
     Difference,
     best_label,
@@ -19,14 +21,30 @@ from tfmtl.evaluation.significance import (
     difference_table,
     differences,
 )
+from tfmtl.evaluation.telemetry_table import (
+    summarize_telemetry,
+    telemetry_csv,
+    telemetry_table,
+)
+from tfmtl.evaluation.trial import Trial
+from tfmtl.evaluation.tuning import Tuning
+from tfmtl.evaluation.tuning_config import ModelTuning, TuningConfig
+from tfmtl.evaluation.tuning_table import tuning_table
 
 __all__ = [
     "MEAN",
     "Cell",
+    "Choice",
     "Comparison",
     "Difference",
+    "FloatRange",
+    "IntRange",
+    "ModelTuning",
     "RunCosts",
     "Summary",
+    "Trial",
+    "Tuning",
+    "TuningConfig",
     "best_label",
     "compare",
     "cost_table",
@@ -39,6 +57,11 @@ __all__ = [
     "plot_summaries",
     "read_costs",
     "read_metrics",
+    "read_telemetry",
     "summarize",
+    "summarize_telemetry",
+    "telemetry_csv",
+    "telemetry_table",
+    "tuning_table",
     "write_report",
 ]

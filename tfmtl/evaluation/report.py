@@ -23,6 +23,8 @@ from tfmtl.evaluation.significance import (
     difference_table,
     differences,
 )
+from tfmtl.evaluation.telemetry_table import telemetry_csv, telemetry_table
+from tfmtl.evaluation.tuning_table import tuning_table
 
 RANKING = ("auc", "gauc")
 
@@ -35,6 +37,8 @@ def write_report(
     reference: str | None = None,
 ) -> Path:
     """Writes `results.md`, `results.csv`, `differences.csv` and one plot per ranking metric.
+
+    Where cells have telemetry there are its tables in `results.md`, and `telemetry.csv`.
 
     Args:
         cells: Finished cells.
@@ -61,6 +65,15 @@ def write_report(
     parts += [markdown_table(summaries, metric) for metric in METRICS]
     costs = cost_table(cells)
     parts += [costs] if costs else []
+    tuned = tuning_table(cells)
+    parts += [tuned] if tuned else []
+    observed = telemetry_table(cells)
+    if observed:
+        parts += [
+            "Gates and task gradients on validation rows at the best epoch: entropy 1 where a gate "
+            "weighs its E experts alike, a cosine below 0 where two tasks are at odds.",
+            observed,
+        ]
     found: list[Difference] = []
     if len({cell.label for cell in cells}) > 1:
         reference = reference or best_label(cells, "auc")
@@ -76,11 +89,13 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     for metric in RANKING:
         plot_summaries(summaries, metric, folder / f"{metric}.png")
-    for name, text in (
-        ("results.csv", csv_table(summaries)),
-        ("differences.csv", difference_csv(found)),
-        ("results.md", "\n\n".join(parts) + "\n"),
-    ):
+    files = {
+        "results.csv": csv_table(summaries),
+        "differences.csv": difference_csv(found),
+        **({"telemetry.csv": telemetry_csv(cells)} if observed else {}),
+        "results.md": "\n\n".join(parts) + "\n",
+    }
+    for name, text in files.items():
         aside = folder / f".{name}.partial"
         aside.write_text(text, encoding="utf-8")
         aside.replace(folder / name)

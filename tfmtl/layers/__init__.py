@@ -4,6 +4,7 @@ from tfmtl.layers.attention_convolution import AttentionConvolution, Edges
 from tfmtl.layers.bi_interaction import BiInteraction
 from tfmtl.layers.cross_stitch_unit import CrossStitchUnit
 from tfmtl.layers.depth_gate import DepthGate
+from tfmtl.layers.dropout import Dropout
 from tfmtl.layers.expert_groups import ExpertGroups
 from tfmtl.layers.expert_level import ExpertLevel
 from tfmtl.layers.experts import Experts
@@ -21,6 +22,7 @@ from tfmtl.layers.node_features import NodeFeatures
 from tfmtl.layers.node_states import NodeStates
 from tfmtl.layers.pairwise_interaction import PairwiseInteraction
 from tfmtl.layers.per_expert_initializer import PerExpertInitializer
+from tfmtl.layers.recording import RecordedGate, Recording
 from tfmtl.layers.scaled_score import ScaledScore
 from tfmtl.layers.self_gate import SelfGate
 from tfmtl.layers.sub_network_routing import SubNetworkRouting
@@ -32,6 +34,7 @@ __all__ = [
     "BiInteraction",
     "CrossStitchUnit",
     "DepthGate",
+    "Dropout",
     "Edges",
     "ExpertGroups",
     "ExpertLevel",
@@ -49,6 +52,8 @@ __all__ = [
     "NodeStates",
     "PairwiseInteraction",
     "PerExpertInitializer",
+    "RecordedGate",
+    "Recording",
     "ScaledScore",
     "SelfGate",
     "SubNetworkRouting",

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import tensorflow as tf
 import tf_keras as keras
 
+from tfmtl.layers.dropout import Dropout
 from tfmtl.layers.per_expert_initializer import PerExpertInitializer
 
 Normalization = Literal["batch", "layer"]
@@ -87,7 +88,7 @@ class ExpertGroups(keras.layers.Layer):
             )
         experts, width = self.num_groups * self.num_experts, int(shape[-1])
         self._activation = keras.activations.get(self.activation)
-        self._drop = keras.layers.Dropout(self.dropout)
+        self._drop = Dropout(self.dropout)
         self._kernels, self._biases = [], []
         for number, units in enumerate(self.units):
             self._kernels.append(

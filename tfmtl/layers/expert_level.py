@@ -102,18 +102,28 @@ class ExpertLevel(keras.layers.Layer):
             name="experts",
             **options,
         )
+        names = [
+            [f"group_{group}_{number}" for number in range(self.num_experts)]
+            for group in range(self.num_groups)
+        ]
         self.gates = [
             Gate(
                 len(groups) * self.num_experts,
                 units=self.gate_units,
+                expert_names=[name for group in groups for name in names[group]],
                 name=f"gate_{number}",
                 **options,
             )
             for number, groups in enumerate(self.visible)
         ]
         self.self_gates = [
-            SelfGate(self.num_experts, name=f"self_gate_{number}", **options)
-            for number in range(len(self.visible))
+            SelfGate(
+                self.num_experts,
+                expert_names=names[groups[-1]],
+                name=f"self_gate_{number}",
+                **options,
+            )
+            for number, groups in enumerate(self.visible)
         ]
         row = tf.TensorShape([None, shape[-1]])
         views = tf.TensorShape([None, num_experts, shape[-1]])

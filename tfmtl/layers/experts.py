@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
+from tfmtl.layers.dropout import Dropout
 from tfmtl.layers.per_expert_initializer import PerExpertInitializer
 
 
@@ -66,7 +67,7 @@ class Experts(keras.layers.Layer):
         """Creates one stacked kernel `[E, in, out]` and bias `[E, out]` per layer."""
         width = int(tf.TensorShape(input_shape)[-1])
         self._activation = keras.activations.get(self.activation)
-        self._drop = keras.layers.Dropout(self.dropout)
+        self._drop = Dropout(self.dropout)
         self._kernels, self._biases = [], []
         for number, units in enumerate(self.units):
             self._kernels.append(

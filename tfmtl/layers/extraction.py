@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,10 +103,20 @@ class Extraction(keras.layers.Layer):
             name="shared_experts",
             **options,
         )
-        visible = self.num_specific_experts + self.num_shared_experts
-        self.gates = [
-            Gate(visible, units=self.gate_units, name=f"gate_{task}", **options)
+        specific = [
+            [f"task_{task}_{number}" for number in range(self.num_specific_experts)]
             for task in range(self.num_tasks)
+        ]
+        shared = [f"shared_{number}" for number in range(self.num_shared_experts)]
+        self.gates = [
+            Gate(
+                len(own) + len(shared),
+                units=self.gate_units,
+                expert_names=[*own, *shared],
+                name=f"gate_{task}",
+                **options,
+            )
+            for task, own in enumerate(specific)
         ]
         sublayers: list[tuple[Any, tf.TensorShape]] = [
             (self.specific_experts, shape),
@@ -113,8 +124,14 @@ class Extraction(keras.layers.Layer):
         ]
         sublayers += [(gate, row) for gate in self.gates]
         if self.shared_output:
-            everyone = self.num_tasks * self.num_specific_experts + self.num_shared_experts
-            self.shared_gate = Gate(everyone, units=self.gate_units, name="shared_gate", **options)
+            everyone = [*itertools.chain.from_iterable(specific), *shared]
+            self.shared_gate = Gate(
+                len(everyone),
+                units=self.gate_units,
+                expert_names=everyone,
+                name="shared_gate",
+                **options,
+            )
             sublayers.append((self.shared_gate, row))
         for layer, layer_shape in sublayers:
             with tf.name_scope(layer.name):

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfmtl.layers.mlp import MLP
+from tfmtl.layers.recording import Recording
 
 
 @keras.utils.register_keras_serializable(package="tfmtl")
@@ -19,9 +20,13 @@ class Gate(keras.layers.Layer):
         num_experts: Number of experts E.
         units: Widths of hidden layers; empty gives the linear gate.
         l2: Penalty on the squared kernels.
+        expert_names: Names of the experts in a `Recording`; their numbers when not given.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Input shape: `float [B, D]`. Output shape: `float32 [B, E]`, rows sum to 1.
+
+    Raises:
+        ValueError: If there is no expert, or not one name for each.
 
     References:
         MoGENet equation 4, g^k; MMoE (KDD 2018) equation 7.
@@ -37,7 +42,13 @@ class Gate(keras.layers.Layer):
     """
 
     def __init__(
-        self, num_experts: int, *, units: Sequence[int] = (), l2: float = 0.0, **kwargs: Any
+        self,
+        num_experts: int,
+        *,
+        units: Sequence[int] = (),
+        l2: float = 0.0,
+        expert_names: Sequence[str] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.num_experts = int(num_experts)
@@ -45,6 +56,12 @@ class Gate(keras.layers.Layer):
             raise ValueError(f"expected at least one expert; received {num_experts}")
         self.units = [int(width) for width in units]
         self.l2 = float(l2)
+        names = list(map(str, range(num_experts)) if expert_names is None else expert_names)
+        if len(names) != self.num_experts:
+            raise ValueError(
+                f"expected one name for each of {num_experts} experts; received {names}"
+            )
+        self.expert_names = names
 
     def build(self, input_shape: Any) -> None:
         """Creates the hidden layers and the map to expert scores."""
@@ -65,7 +82,9 @@ class Gate(keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps `[B, D]` to expert weights `float32 [B, E]`."""
         # Half precision would round small gate values to zero and starve their experts.
-        return tf.nn.softmax(tf.cast(self._scores(self._hidden(inputs)), tf.float32))
+        weights = tf.nn.softmax(tf.cast(self._scores(self._hidden(inputs)), tf.float32))
+        Recording.show_gate(self.expert_names, weights)
+        return weights
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -74,4 +93,5 @@ class Gate(keras.layers.Layer):
             "num_experts": self.num_experts,
             "units": self.units,
             "l2": self.l2,
+            "expert_names": self.expert_names,
         }

@@ -14,6 +14,7 @@ import tf_keras as keras
 from tfmtl.graph.topology import CHANNELS, EDGE_SETS, NODE_SETS
 from tfmtl.layers.attention_convolution import Edges
 from tfmtl.layers.bi_interaction import BiInteraction
+from tfmtl.layers.dropout import Dropout
 
 Update = Literal["sum", "bi_interaction"]
 Readout = Literal["mean", "concat"]
@@ -170,7 +171,7 @@ class InteractionPropagation(keras.layers.Layer):
             with tf.name_scope(step.name):
                 step.build([None, self.dim])
             self._steps.append(step)
-        self._drop = keras.layers.Dropout(self.dropout, dtype="float32")
+        self._drop = Dropout(self.dropout, dtype="float32")
         super().build(input_shape)
 
     def outputs_of(self, node_set: str) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
+from tfmtl.layers.dropout import Dropout
+
 
 @keras.utils.register_keras_serializable(package="tfmtl")
 class MLP(keras.layers.Layer):
@@ -51,7 +53,7 @@ class MLP(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         """Creates every dense layer's weights for inputs of `input_shape`."""
         shape = tf.TensorShape(input_shape)
-        self._dense, self._drop = [], keras.layers.Dropout(self.dropout)
+        self._dense, self._drop = [], Dropout(self.dropout)
         for number, width in enumerate(self.units):
             dense = keras.layers.Dense(
                 width,

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfmtl.layers.per_expert_initializer import PerExpertInitializer
+from tfmtl.layers.random_generator import random_generator
 
 # beta, gamma and zeta of the hard concrete distribution, as published.
 _TEMPERATURE, _LOWEST, _HIGHEST = 2 / 3, -0.1, 1.1
@@ -108,6 +109,8 @@ class SubNetworkRouting(keras.layers.Layer):
             # Gates are made in float32 under any policy.
             experimental_autocast=False,
         )
+        if self.stochastic:
+            self._generator = random_generator()
         super().build(input_shape)
 
     @property
@@ -125,7 +128,7 @@ class SubNetworkRouting(keras.layers.Layer):
         score = tf.cast(self._log_alpha, tf.float32)
         if training and self.stochastic:
             # Bounds keep both logarithms finite.
-            noise = tf.random.uniform(score.shape, minval=1e-6, maxval=1 - 1e-6)
+            noise = self._generator.uniform(score.shape, minval=1e-6, maxval=1 - 1e-6)
             score = (tf.math.log(noise) - tf.math.log1p(-noise) + score) / _TEMPERATURE
         stretched = tf.sigmoid(score) * (_HIGHEST - _LOWEST) + _LOWEST
         return tf.clip_by_value(stretched, 0.0, 1.0)

@@ -18,6 +18,7 @@ from tfmtl.layers.feature_embedding import FeatureEmbedding
 from tfmtl.layers.graph_bottom import GraphBottom
 from tfmtl.layers.node_state_bottom import GRAPH_SIDES, NodeStateBottom
 from tfmtl.layers.node_states import STATES, NodeStates
+from tfmtl.layers.recording import Recording
 from tfmtl.objectives.masked_binary_cross_entropy import masked_binary_cross_entropy
 from tfmtl.objectives.static_weighting import StaticWeighting
 from tfmtl.objectives.uncertainty_weighting import UncertaintyWeighting
@@ -154,10 +155,12 @@ class MultiTaskModel(tfrs.Model):
 
     def feature_input(self, features: Mapping[str, Any]) -> tf.Tensor:
         """The row's features x = [x_u || x_i || x_context], `float [B, D]`."""
-        return tf.concat(
+        row = tf.concat(
             [self.embedding(features, side=side) for side in SIDES if self.embedding.width(side)],
             axis=-1,
         )
+        Recording.show_shared(row)
+        return row
 
     def bottom_input(self, features: Mapping[str, Any]) -> list[tf.Tensor]:
         """The row's graph states, each `float [B, d]`; none without a bottom."""

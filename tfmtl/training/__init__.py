@@ -13,6 +13,8 @@ from tfmtl.training.freed_memory import keep_freed_memory
 from tfmtl.training.prepared_data import PreparedData, prepare_data
 from tfmtl.training.progress_bar import ProgressBar
 from tfmtl.training.run_folder import RunFolder, TrainedRun, load_run
+from tfmtl.training.telemetry import Telemetry
+from tfmtl.training.telemetry_plot import plot_telemetry
 from tfmtl.training.train import train
 from tfmtl.training.training_state import CheckpointError, TrainingState
 from tfmtl.training.validation_metrics import (
@@ -32,6 +34,7 @@ __all__ = [
     "PreparedData",
     "ProgressBar",
     "RunFolder",
+    "Telemetry",
     "TrainedRun",
     "TrainingConfig",
     "TrainingState",
@@ -41,6 +44,7 @@ __all__ = [
     "load_run",
     "mean_metric",
     "plot_curves",
+    "plot_telemetry",
     "prepare_data",
     "train",
     "whole_graph_states",

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tfmtl.data.statistics_config import StatisticsConfig
 from tfmtl.graph.similarity_config import SimilarityConfig
 from tfmtl.models.registry import MODELS, checked_bottom, default_hyperparameters
-from tfmtl.training.yaml_document import parse_yaml, validated
+from tfmtl.training.yaml_document import parse_yaml, validated, with_value
 
 
 class ExperimentError(ValueError):
@@ -119,10 +119,14 @@ class TrainingConfig(_Section):
         optimizer: Name of a Keras optimiser.
         learning_rate: Its learning rate in the first epoch.
         learning_rate_decay: Factor on the learning rate after every epoch.
+        learning_rate_schedule: What the learning rate does from step to step: it stays `constant`,
+            or falls to 0 over all `epochs`, `linear` or as a half `cosine`.
         clip_norm: Bound on the global norm of the gradient.
         monitor: Validation metric, averaged over tasks, that selects the epoch.
         patience: Epochs in a row without improvement that are put up with; one more ends training.
         evaluation_batch_size: Rows scored at one time.
+        telemetry: Whether every epoch's line of the history tells what gates and task gradients do,
+            see `Telemetry`.
         seed: Seed of weights, order of rows and sampling.
 
     Example:
@@ -135,11 +139,22 @@ class TrainingConfig(_Section):
     optimizer: str = "adam"
     learning_rate: float = Field(1e-3, gt=0)
     learning_rate_decay: float = Field(1.0, gt=0, le=1)
+    learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
     clip_norm: float | None = None
     monitor: Literal["auc", "gauc", "log_loss"] = "gauc"
     patience: int = Field(2, ge=0)
     evaluation_batch_size: int = Field(8192, ge=1)
+    telemetry: bool = False
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_learning_rate(self) -> TrainingConfig:
+        if self.learning_rate_schedule != "constant" and self.learning_rate_decay != 1:
+            raise ValueError(
+                f"learning_rate_decay {self.learning_rate_decay} and learning_rate_schedule "
+                f"{self.learning_rate_schedule!r} both set the learning rate: keep one of them"
+            )
+        return self
 
 
 class Experiment(_Section):
@@ -244,18 +259,7 @@ def _replaced(content: Any, override: str) -> Any:
     path, equals, value = override.partition("=")
     if not equals:
         raise ValueError(f"expected an override section.field=value; received {override!r}")
-    return _with_value(content, path.split("."), parse_yaml(value), override)
-
-
-def _with_value(content: Any, path: list[str], value: Any, override: str) -> Any:
-    if not path:
-        return value
-    content = {} if content is None else content
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"override {override!r}: {path[0]!r} is not inside a section, but inside {content!r}"
-        )
-    return content | {path[0]: _with_value(content.get(path[0]), path[1:], value, override)}
+    return with_value(content, path.split("."), parse_yaml(value), f"override {override!r}")
 
 
 def _plain(value: Any) -> Any:

@@ -56,13 +56,18 @@ class RunFolder:
 
     @property
     def history(self) -> Path:
-        """Losses and validation metrics, one line per epoch."""
+        """Losses, validation metrics and, where asked for, telemetry, one line per epoch."""
         return self.path / "history.csv"
 
     @property
     def curves(self) -> Path:
         """Plot of the history."""
         return self.path / "curves.png"
+
+    @property
+    def telemetry(self) -> Path:
+        """Plot of the telemetry, for a run that has any."""
+        return self.path / "telemetry.png"
 
     @property
     def tensorboard(self) -> Path:

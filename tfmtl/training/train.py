@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import tf_keras as keras
+from tf_keras.optimizers import schedules
+from tf_keras.optimizers.schedules import LearningRateSchedule
 
 from tfmtl.data.encoded_log import EncodedLog
 from tfmtl.data.feature_encoder import FeatureEncoder
@@ -19,11 +21,13 @@ from tfmtl.graph import GraphBundle, NeighborSampler, SizeBuckets
 from tfmtl.models.multi_task_model import MultiTaskModel
 from tfmtl.models.registry import build_model
 from tfmtl.training.curves import plot_curves
-from tfmtl.training.experiment import Experiment, ExperimentError
+from tfmtl.training.experiment import Experiment, ExperimentError, TrainingConfig
 from tfmtl.training.freed_memory import keep_freed_memory
 from tfmtl.training.prepared_data import PreparedData, prepare_data
 from tfmtl.training.progress_bar import ProgressBar
 from tfmtl.training.run_folder import RunFolder
+from tfmtl.training.telemetry import Telemetry
+from tfmtl.training.telemetry_plot import plot_telemetry
 from tfmtl.training.training_state import CheckpointError, TrainingState
 from tfmtl.training.validation_metrics import ValidationMetrics
 
@@ -99,7 +103,9 @@ def train(
         exclude_inputs=experiment.model.exclude_inputs,
         bottom=resolved["bottom"],
     )
-    model.compile(optimizer=_optimizer(experiment))
+    batch_size = min(settings.batch_size, len(data.train))
+    learning_rate = _learning_rate(settings, len(data.train) // batch_size)
+    model.compile(optimizer=_optimizer(settings, learning_rate))
     model.build_weights()
     if data.bundle is not None:
         model.adapt_to_graph(data.bundle)
@@ -118,20 +124,26 @@ def train(
     if start < settings.epochs and not state.exhausted:
         dataset = training_dataset(
             data.train,
-            batch_size=min(settings.batch_size, len(data.train)),
+            batch_size=batch_size,
             seed=settings.seed,
             start_epoch=start,
             sample=sampler,
         )
+        telemetry = []
+        if settings.telemetry:
+            telemetry.append(
+                Telemetry(
+                    data.validation, bundle=data.bundle, batch_size=settings.evaluation_batch_size
+                )
+            )
         callbacks = [
             # First, so that the time of validation is not counted.
             _Stopwatch(),
             ValidationMetrics(
                 data.validation, bundle=data.bundle, batch_size=settings.evaluation_batch_size
             ),
-            keras.callbacks.LearningRateScheduler(
-                lambda epoch: settings.learning_rate * settings.learning_rate_decay**epoch
-            ),
+            _LearningRate(learning_rate),
+            *telemetry,
             # Before the state: a line too many is dropped on resuming, one too few would be lost.
             _History(run.history, epochs_done=start),
             state,
@@ -149,6 +161,8 @@ def train(
                 verbose=0,
             )
     plot_curves(run.history, run.curves)
+    if settings.telemetry:
+        plot_telemetry(run.history, run.telemetry)
     state.restore("best")
     return model
 
@@ -205,13 +219,22 @@ def _sampler(experiment: Experiment, bundle: GraphBundle, rows: EncodedLog) -> N
     return sampler_of(buckets=buckets)
 
 
-def _optimizer(experiment: Experiment) -> keras.optimizers.Optimizer:
-    settings = experiment.training
+def _learning_rate(settings: TrainingConfig, steps_per_epoch: int) -> LearningRateSchedule:
+    all_steps = settings.epochs * steps_per_epoch
+    if settings.learning_rate_schedule == "linear":
+        return schedules.PolynomialDecay(settings.learning_rate, all_steps, 0.0)
+    if settings.learning_rate_schedule == "cosine":
+        return schedules.CosineDecay(settings.learning_rate, all_steps)
+    return schedules.ExponentialDecay(
+        settings.learning_rate, steps_per_epoch, settings.learning_rate_decay, staircase=True
+    )
+
+
+def _optimizer(
+    settings: TrainingConfig, learning_rate: LearningRateSchedule
+) -> keras.optimizers.Optimizer:
     # Keras takes a configuration without this key for one of an optimiser of before 2.11.
-    config: dict[str, Any] = {
-        "learning_rate": settings.learning_rate,
-        "is_legacy_optimizer": False,
-    }
+    config: dict[str, Any] = {"learning_rate": learning_rate, "is_legacy_optimizer": False}
     if settings.clip_norm is not None:
         config["global_clipnorm"] = settings.clip_norm
     return keras.optimizers.get({"class_name": settings.optimizer, "config": config})
@@ -226,6 +249,22 @@ class _Stopwatch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:
             logs["seconds"] = time.perf_counter() - self._start
+
+
+class _LearningRate(keras.callbacks.Callback):
+    """Adds the rate `lr` of an epoch's first step to its logs."""
+
+    def __init__(self, schedule: LearningRateSchedule):
+        super().__init__()
+        self._schedule = schedule
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        # The optimiser's own `learning_rate` is that of the step before.
+        self._rate = float(self._schedule(self.model.optimizer.iterations))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is not None:
+            logs["lr"] = self._rate
 
 
 class _History(keras.callbacks.Callback):

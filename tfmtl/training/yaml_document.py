@@ -45,6 +45,33 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"not YAML: {' '.join(str(error).split())}") from error
 
 
+def with_value(content: Any, path: Sequence[str], value: Any, origin: str) -> Any:
+    """A copy of plain data with one value replaced.
+
+    Args:
+        content: Plain data; None stands for an empty section.
+        path: Names of the sections and of the field.
+        value: The new value.
+        origin: What the error says of where the value comes from.
+
+    Returns:
+        The copy; sections that were not there are made.
+
+    Raises:
+        ValueError: If the path leads into something that is no section.
+
+    Example:
+        >>> with_value({"training": {"epochs": 2}}, ["training", "seed"], 1, "override")
+        {'training': {'epochs': 2, 'seed': 1}}
+    """
+    if not path:
+        return value
+    content = {} if content is None else content
+    if not isinstance(content, dict):
+        raise ValueError(f"{origin}: {path[0]!r} is not inside a section, but inside {content!r}")
+    return content | {path[0]: with_value(content.get(path[0]), path[1:], value, origin)}
+
+
 def validated(model: type[_Model], content: Any) -> _Model:
     """An instance of a pydantic model, or every problem of the content in one line.
 
