@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-fast lint format
+.PHONY: demo test test-fast reproduce lint format
 
 $(STAMP): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,11 @@ test: $(STAMP)
 
 test-fast: $(STAMP)
 	$(BIN)/pytest -n 2 -m 'not slow'
+
+# Rewrites docs/results from scratch; DATA is the folder of the logs. A finished cell is kept.
+reproduce: $(STAMP)
+	$(BIN)/python -m benchmarks.paper_tables
+	$(BIN)/python -m benchmarks.reproduce --data-dir $(DATA) --jobs 2
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

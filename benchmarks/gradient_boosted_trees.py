@@ -10,15 +10,22 @@ on the validation rows. LightGBM is a development dependency.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+from rich.progress import track
 from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
 from tfmtl.data.encoded_log import EncodedLog
-from tfmtl.evaluation import Cell
+from tfmtl.evaluation import Cell, Comparison, read_metrics
 from tfmtl.metrics import task_metrics
 from tfmtl.schema import ITEM_ID, USER_ID
-from tfmtl.training import PreparedData
+from tfmtl.training import PreparedData, prepare_data
 
 FOLDS = 5
 PRIOR = 20.0
@@ -149,9 +156,7 @@ def graph_score(
     return result
 
 
-def boosted_trees(
-    data: PreparedData, seed: int, label: str = "LightGBM per task", dataset: str = ""
-) -> Cell:
+def boosted_trees(data: PreparedData, seed: int, label: str = "LightGBM per task") -> Cell:
     """Trains one booster per task and scores validation and test rows."""
     import lightgbm
 
@@ -184,7 +189,7 @@ def boosted_trees(
             own[task] = task_metrics(
                 log.labels[task], booster.predict(matrices[part]), log.weights[task], log.groups
             )
-    return Cell(label, seed, metrics, dataset=dataset)
+    return Cell(label, seed, metrics)
 
 
 def _columns(
@@ -242,3 +247,48 @@ def _history_codes(data: PreparedData, task: str) -> dict[str, np.ndarray]:
         if column.ndim == 1
     }
     return {**codes, task: labels[known]}
+
+
+def tree_cells(
+    comparison: Comparison,
+    folder: Path,
+    *,
+    label: str = "LightGBM per task",
+    data_dir: Path | None = None,
+    dataset: str = "",
+    dataset_options: Mapping[str, Any] | None = None,
+) -> list[Cell]:
+    """One cell per seed of a comparison, on the rows of its first model; finished ones are read.
+
+    Args:
+        comparison: What the trees stand beside.
+        folder: Where the results go, one folder per seed.
+        label: The cells' label.
+        data_dir: Folder of a local copy of the data.
+        dataset: Label of the log, where the comparison has several.
+        dataset_options: Fields of the experiment's dataset section to replace.
+
+    Returns:
+        The cells in the order of the seeds.
+    """
+    experiment = comparison.experiment(next(iter(comparison.models)), 0, dataset)
+    section = experiment.dataset.model_copy(update=dict(dataset_options or {}))
+    experiment = experiment.model_copy(update={"dataset": section})
+    paths = {seed: folder / f"seed-{seed}" / "metrics.json" for seed in comparison.seeds}
+    unfinished = [seed for seed, path in paths.items() if not path.exists()]
+    if unfinished:
+        data = prepare_data(experiment, data_dir=data_dir, with_graph=False)
+        for seed in track(unfinished, label):
+            _write(boosted_trees(data, seed, label), paths[seed])
+    return [Cell(label, seed, read_metrics(path), dataset=dataset) for seed, path in paths.items()]
+
+
+def _write(cell: Cell, path: Path) -> None:
+    metrics = {
+        part: {task: asdict(values) for task, values in own.items()}
+        for part, own in cell.metrics.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".partial")
+    aside.write_text(json.dumps(metrics))
+    aside.replace(path)

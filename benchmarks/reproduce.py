@@ -4,7 +4,7 @@
     python -m benchmarks.reproduce --only models --seeds 1
 
 runs the comparisons of `benchmarks/experiments/` into `runs/reproduce` (a finished cell is not run
-again) and writes one report per comparison and log.
+again), LightGBM beside the models, and writes one report per comparison and log.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.gradient_boosted_trees import tree_cells
 from tfmtl.evaluation import Comparison, compare, write_report
 
 EXPERIMENTS = Path(__file__).with_name("experiments")
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
+# In this order, as later ones ask about what earlier ones show.
+COMPARISONS = ("census", "models", "ablations")
+# Comparisons in which LightGBM stands beside the models.
+WITH_TREES = ("census", "models")
 
 
 def main(
@@ -28,17 +33,20 @@ def main(
     seeds: Annotated[int, typer.Option(min=1, help="Most seeds of a model.")] = 3,
     jobs: Annotated[int, typer.Option(min=1, help="Cells run at the same time.")] = 1,
 ) -> None:
-    for name in only or sorted(path.stem for path in EXPERIMENTS.glob("*.yaml")):
+    for name in only or COMPARISONS:
         comparison = Comparison.from_yaml(EXPERIMENTS / f"{name}.yaml")
         comparison = comparison.model_copy(update={"seeds": comparison.seeds[:seeds]})
         cells = list(
             compare(comparison, output / name, data_dir=data_dir, jobs=jobs, progress=True)
         )
         for dataset in comparison.dataset_labels:
+            if name in WITH_TREES:
+                trees = output / name / dataset / "LightGBM per task"
+                cells += tree_cells(comparison, trees, data_dir=data_dir, dataset=dataset)
             report = write_report(
                 [cell for cell in cells if cell.dataset == dataset],
                 results / name / dataset,
-                heading=f"{name}: {dataset}, test rows",
+                heading=", ".join(filter(None, (name, dataset, "test rows"))),
                 reference=comparison.reference,
             )
             typer.echo(report.read_text(encoding="utf-8"))

@@ -56,9 +56,9 @@ KAPPAS = {
 
 
 @pytest.mark.parametrize("kappa", sorted(KAPPAS))
-@pytest.mark.parametrize("tower_units", [(), (3,)])
-def test_equation_4(build, log, kappa, tower_units):
-    model = build("mogenet", **ALL, kappa=kappa, tower_units=tower_units)
+@pytest.mark.parametrize(("tower_units", "num_experts"), [((), None), ((3,), None), ((), 3)])
+def test_equation_4(build, log, kappa, tower_units, num_experts):
+    model = build("mogenet", **ALL, kappa=kappa, tower_units=tower_units, num_experts=num_experts)
     randomize(model)
     states = random_states(model, 11)
     logits = model({**as_tensors(log.features), "states": as_tensors(states)})
@@ -71,7 +71,7 @@ def test_equation_4(build, log, kappa, tower_units):
         ("interaction/user", "item_similarity/item"),
         ("user_similarity/user", "interaction/item"),
         ("user_similarity/user", "item_similarity/item"),
-    ]
+    ][:num_experts]
     weights = model.interaction.get_weights()
     context = np.stack(
         [KAPPAS[kappa](states[user], states[item], weights) for user, item in pairs], axis=1
@@ -232,6 +232,12 @@ def test_one_expert_per_pair_of_channels(build, log, edge_sets, channels, users,
     states = model.compute_node_states(edge_sets)
     assert set(states.tables) == {*model.user_states, *model.item_states}
     assert model(states(as_tensors(log.features)))["click"].shape == (11,)
+
+
+@pytest.mark.parametrize("num_experts", [0, 3])
+def test_refuses_more_experts_than_pairs(build, num_experts):
+    with pytest.raises(ValueError, match=f"from 1 to 2, the pairs .*; received {num_experts}"):
+        build("mogenet", channels=("interaction", "item_similarity"), num_experts=num_experts)
 
 
 @pytest.mark.parametrize("channels", [("user_similarity",), ("item_similarity",)])

@@ -41,8 +41,7 @@ class MoGENet(MultiTaskModel):
             ...}`, as `FeatureEncoder.node_features` returns them.
         embedding_dim: Width of feature embeddings.
         dim: Width d of the graph states.
-        channels: Channels of the MGNN; N, the number of experts, is the number of user channels
-            times the number of item channels.
+        channels: Channels of the MGNN.
         num_layers: Hops L.
         attention: `dot` or `additive`.
         depth: `lstm` or `geniepath`.
@@ -52,6 +51,8 @@ class MoGENet(MultiTaskModel):
             `AttentionConvolution`; None takes any number. An experiment fills in its largest
             fan-out.
         kappa: `product`, `concat`, `add` or `mlp`.
+        num_experts: Experts, the first of the pairs of a user channel (varying slowest) and an item
+            channel; all pairs when not given. Figure 2 adds them one by one.
         normalize_states: Whether states have a root mean square of 1 before kappa.
         expert_units: Widths of an expert f^n.
         gate_units: Hidden widths of a gate.
@@ -66,7 +67,8 @@ class MoGENet(MultiTaskModel):
         **kwargs: Passed to `keras.Model`.
 
     Raises:
-        ValueError: If a side has no channel or no inputs, or a batch has neither graph nor states.
+        ValueError: If a side has no channel or no inputs, `num_experts` is out of range, or a batch
+            has neither graph nor states.
 
     References:
         Hu et al., Mixture of Graph Enhanced Expert Networks for Multi-task Recommendation.
@@ -110,6 +112,7 @@ class MoGENet(MultiTaskModel):
         use_edge_weight: bool = False,
         max_neighbors: int | None = None,
         kappa: Kappa = "product",
+        num_experts: int | None = None,
         normalize_states: bool = False,
         expert_units: Sequence[int] = (32, 32),
         gate_units: Sequence[int] = (16, 16),
@@ -155,13 +158,21 @@ class MoGENet(MultiTaskModel):
             )
         self.cooperative_weight = float(cooperative_weight)
         self.cooperative_level: Cooperation = cooperative_level
-        num_experts = len(self.user_states) * len(self.item_states)
+        pairs = len(self.user_states) * len(self.item_states)
+        self.num_experts = pairs if num_experts is None else int(num_experts)
+        if not 1 <= self.num_experts <= pairs:
+            raise ValueError(
+                f"expected num_experts from 1 to {pairs}, the pairs of user and item channels; "
+                f"received {num_experts}: add channels or leave it out"
+            )
         self.interaction = PairwiseInteraction(
             kappa=kappa, normalize=normalize_states, l2=l2, name="interaction"
         )
-        self.experts = Experts(num_experts, expert_units, dropout=dropout, l2=l2, name="experts")
+        self.experts = Experts(
+            self.num_experts, expert_units, dropout=dropout, l2=l2, name="experts"
+        )
         self.gates = {
-            name: Gate(num_experts, units=gate_units, l2=l2, name=f"{name}_gate")
+            name: Gate(self.num_experts, units=gate_units, l2=l2, name=f"{name}_gate")
             for name in self.task_names
         }
         shared = Tower(tower_units, dropout=dropout, l2=l2, name="tower")
@@ -182,7 +193,7 @@ class MoGENet(MultiTaskModel):
         context = self.interaction(
             [states[key] for key in self.user_states], [states[key] for key in self.item_states]
         )
-        context = tf.cast(context, row.dtype)
+        context = tf.cast(context[:, : self.num_experts], row.dtype)
         enhanced = tf.concat([self.experts(row, training=training), context], axis=-1)
         gates = {name: self.gates[name](row) for name in self.task_names}
         if self.cooperative_weight:
