@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -138,3 +140,44 @@ def test_refuses_no_inputs():
 def test_refuses_no_width():
     with pytest.raises(ValueError, match="expected a positive dim; received 0"):
         FeatureEmbedding([HOUR], dim=0)
+
+
+def binned(price_bins, rate_bins):
+    specs = [HOUR, replace(PRICE, bins=price_bins), replace(RATES, bins=rate_bins)]
+    layer = FeatureEmbedding(specs, dim=2)
+    layer.build(None)
+    return layer
+
+
+def test_bins_of_numbers():
+    # Three bins of width 2 from -3: 2.5 fills two and three quarters, -1 one of them.
+    layer = binned(3, 0)
+    received = layer(BATCH)[:, 2:]
+    expected = [[2.5, 0.1, 0.2, 1, 1, 0.75], [-1, 0.3, 0.4, 1, 0, 0]]
+    np.testing.assert_allclose(received, expected, rtol=1e-6)
+    assert layer.width("context") == 2 + 3 + 3
+
+
+def test_bins_beyond_the_bounds_are_full_or_empty():
+    layer = binned(4, 4)
+    row = {
+        "hour": tf.constant([1]),
+        "price": tf.constant([-40.0]),
+        "statistics": tf.constant([[3.0, 50.0]]),
+    }
+    np.testing.assert_allclose(layer(row)[0, 5:], [0] * 4 + [1] * 8)
+
+
+def test_every_input_may_have_bins_of_its_own():
+    received = binned(1, 2)(BATCH)[:, 5:]
+    # One bin from -3 to 3, then two halves of it for each rate.
+    expected = [[5.5 / 6, 1, 0.1 / 3, 1, 0.2 / 3], [2 / 6, 1, 0.3 / 3, 1, 0.4 / 3]]
+    np.testing.assert_allclose(received, expected, rtol=1e-5)
+
+
+def test_bins_as_a_layer():
+    specs = [HOUR, replace(PRICE, bins=3), replace(RATES, bins=2)]
+    run_layer_test(
+        lambda: FeatureEmbedding(specs, dim=2),
+        {name: BATCH[name] for name in ("hour", "price", "statistics")},
+    )

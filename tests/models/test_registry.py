@@ -107,3 +107,13 @@ def test_defaults_leave_out_what_has_none():
     assert not {"tasks", "inputs", "node_features", "kwargs"} & set(defaults)
     with pytest.raises(ValueError, match="unknown model 'MMoE'"):
         default_hyperparameters("MMoE")
+
+
+def test_numbers_in_bins(with_ids):
+    encoder, schema = with_ids
+    plain, binned = (build_model("mmoe", schema, encoder, {}, numeric_bins=n) for n in (0, 5))
+    numbers = sum(spec.width for spec in plain.embedding.inputs if spec.kind == "numeric")
+    assert numbers > 0
+    for side in ("user", "item", "context"):
+        columns = sum(s.width for s in plain.embedding.specs(side) if s.kind == "numeric")
+        assert binned.embedding.width(side) == plain.embedding.width(side) + 5 * columns

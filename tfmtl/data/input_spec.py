@@ -21,6 +21,8 @@ class InputSpec:
         width: Values per row.
         vocabulary: Whose ids these are: inputs with the same one share a table; `None` means
             its own.
+        bins: Bins by which a model also encodes each value of a numeric input, see
+            `FeatureEmbedding`; 0 leaves it a single number.
 
     Example:
         >>> InputSpec("tab", "categorical", "context", 5, 1, "tab").vocabulary_size
@@ -33,3 +35,4 @@ class InputSpec:
     vocabulary_size: int
     width: int
     vocabulary: str | None = None
+    bins: int = 0

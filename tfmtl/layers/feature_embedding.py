@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
 from tfmtl.data.input_spec import InputSpec
+
+# Bounds of the bins of numeric features, in standard deviations.
+_LOWEST, _HIGHEST = -3.0, 3.0
 
 
 class PackedFeatures(NamedTuple):
@@ -35,6 +39,14 @@ class FeatureEmbedding(keras.layers.Layer):
     the mean of their non-padding embeddings (zeros when empty), numeric features stay as they are.
     Row 0 of the table is padding; id 0 of every vocabulary is its trained out-of-vocabulary row.
 
+    A numeric feature with `bins` T in its spec also becomes T numbers, the share of each bin that
+    lies below its value v, with T bins of equal width between -3 and 3:
+
+        e_t = clip((v - b_{t-1}) / (b_t - b_{t-1}), 0, 1),    b_t = -3 + 6 t / T
+
+    so that the first dense layer can bend at every bound. Features come standardised from the
+    encoder; beyond the bounds the value itself still tells.
+
     Shapes: B batch, F categorical features, W numeric width, d `dim`.
 
     Args:
@@ -47,6 +59,14 @@ class FeatureEmbedding(keras.layers.Layer):
 
     Raises:
         ValueError: If `inputs` is empty or a batch lacks a feature.
+
+    References:
+        Gorishniy et al., On Embeddings for Numerical Features in Tabular Deep Learning (NeurIPS
+        2022), equation 1.
+
+    Deviations:
+        The paper's bins are quantiles or come from a tree, and the value itself is not kept. Bins
+        of equal width resolve the tails, where the rates of active users and of popular items lie.
 
     Example:
         >>> import tensorflow as tf
@@ -108,7 +128,10 @@ class FeatureEmbedding(keras.layers.Layer):
 
     def width(self, side: str) -> int:
         """Columns that `call` returns for `side`."""
-        return sum(spec.width if spec.kind == "numeric" else self.dim for spec in self.specs(side))
+        return sum(
+            spec.width * (1 + spec.bins) if spec.kind == "numeric" else self.dim
+            for spec in self.specs(side)
+        )
 
     def pack(self, features: Mapping[str, Any], side: str) -> PackedFeatures:
         """Packs encoded features of one side, NumPy arrays or tensors, into three tensors."""
@@ -181,7 +204,27 @@ class FeatureEmbedding(keras.layers.Layer):
             parts.append(total / tf.maximum(tf.reduce_sum(present, axis=1), 1))
             start += spec.width
         parts.append(tf.cast(packed.numeric, self.compute_dtype))
+        parts += self._bin_shares(packed.numeric, specs)
         return tf.ensure_shape(tf.concat(parts, axis=-1), [None, self.width(side)])
+
+    def _bin_shares(self, numeric: tf.Tensor, specs: Sequence[InputSpec]) -> list[tf.Tensor]:
+        """Shares `[B, columns * T]` of each bin below the values, per number of bins T."""
+        bins_of_columns = np.repeat(
+            [spec.bins for spec in specs if spec.kind == "numeric"],
+            [spec.width for spec in specs if spec.kind == "numeric"],
+        )
+        parts = []
+        for bins in np.unique(bins_of_columns[bins_of_columns > 0]):
+            (columns,) = np.nonzero(bins_of_columns == bins)
+            values = numeric
+            if len(columns) < len(bins_of_columns):
+                values = tf.gather(numeric, columns, axis=1)
+            width = (_HIGHEST - _LOWEST) / bins
+            starts = tf.constant(_LOWEST + width * np.arange(bins), numeric.dtype)
+            shares = tf.clip_by_value((values[..., tf.newaxis] - starts) / width, 0.0, 1.0)
+            shares = tf.reshape(shares, [tf.shape(shares)[0], len(columns) * bins])
+            parts.append(tf.cast(shares, self.compute_dtype))
+        return parts
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

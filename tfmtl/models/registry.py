@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tfmtl.data.feature_encoder import FeatureEncoder
@@ -129,6 +130,7 @@ def build_model(
     *,
     exclude_inputs: Sequence[str] = (),
     bottom: Mapping[str, Mapping[str, Any]] | None = None,
+    numeric_bins: int = 0,
 ) -> MultiTaskModel:
     """Builds the model called `name` for an encoded log.
 
@@ -140,6 +142,7 @@ def build_model(
         exclude_inputs: Encoded inputs that the model does not embed, e.g. `user_id` where users
             have too few rows to learn a vector for each.
         bottom: See `MultiTaskModel`; for models that have no graph of their own.
+        numeric_bins: Bins by which numeric inputs are encoded, see `FeatureEmbedding`.
 
     Returns:
         An uncompiled model.
@@ -168,7 +171,11 @@ def build_model(
     absent = sorted(set(exclude_inputs) - set(names))
     if absent:
         raise ValueError(f"unknown inputs {absent}: the encoder has {names}")
-    inputs = [spec for spec in encoder.inputs if spec.name not in exclude_inputs]
+    inputs = [
+        replace(spec, bins=numeric_bins) if spec.kind == "numeric" else spec
+        for spec in encoder.inputs
+        if spec.name not in exclude_inputs
+    ]
     arguments = dict(hyperparameters)
     if bottom:
         arguments["bottom"] = checked_bottom(name, bottom)

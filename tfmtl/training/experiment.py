@@ -85,6 +85,8 @@ class ModelConfig(_Section):
         exclude_inputs: Encoded inputs that the model does not embed.
         bottom: What stands under the model beside the features, with its options: `{mgnn: {dim:
             32}}` adds the states of a graph network to the input of a model that has none.
+        numeric_bins: Bins by which numeric inputs and statistics are encoded beside their value, so
+            that a model can bend at every bound; 0 for none. See `FeatureEmbedding`.
 
     Example:
         >>> ModelConfig(name="mmoe", hyperparameters={"num_experts": 2}).name
@@ -95,6 +97,7 @@ class ModelConfig(_Section):
     hyperparameters: dict[str, Any] = {}
     exclude_inputs: tuple[str, ...] = ()
     bottom: dict[str, dict[str, Any]] = {}
+    numeric_bins: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:

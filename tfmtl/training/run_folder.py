@@ -139,6 +139,7 @@ def load_run(path: Path) -> TrainedRun:
         experiment.model.hyperparameters,
         exclude_inputs=experiment.model.exclude_inputs,
         bottom=experiment.model.bottom,
+        numeric_bins=experiment.model.numeric_bins,
     )
     model.build_weights()
     restore_checkpoint(tf.train.Checkpoint(model=model), best.model_checkpoint_path)

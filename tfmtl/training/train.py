@@ -102,6 +102,7 @@ def train(
         resolved["hyperparameters"],
         exclude_inputs=experiment.model.exclude_inputs,
         bottom=resolved["bottom"],
+        numeric_bins=experiment.model.numeric_bins,
     )
     batch_size = min(settings.batch_size, len(data.train))
     learning_rate = _learning_rate(settings, len(data.train) // batch_size)
