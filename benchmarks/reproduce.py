@@ -20,7 +20,7 @@ from tfmtl.evaluation import Comparison, compare, write_report
 EXPERIMENTS = Path(__file__).with_name("experiments")
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 # In this order, as later ones ask about what earlier ones show.
-COMPARISONS = ("census", "models", "ablations")
+COMPARISONS = ("census", "chains", "models", "ablations")
 # Comparisons in which LightGBM stands beside the models.
 WITH_TREES = ("census", "models")
 
