@@ -1,6 +1,7 @@
 import pytest
 
 from tfmtl.evaluation import Cell, RunCosts, write_report
+from tfmtl.metrics import task_metrics
 
 
 def test_a_report_holds_every_metric(scored, tmp_path):
@@ -24,6 +25,16 @@ def test_a_report_holds_every_metric(scored, tmp_path):
         "gauc.png",
     }
     assert len((path.parent / "results.csv").read_text().splitlines()) == 1 + 4
+
+
+def test_a_metric_that_nothing_defines_is_left_out(tmp_path):
+    metrics = {"click": task_metrics([0, 1], [0.2, 0.8])}
+    cells = [Cell(label, 0, {"test": metrics, "validation": metrics}) for label in "AB"]
+    text = write_report(cells, tmp_path).read_text(encoding="utf-8")
+    assert "| auc | click |" in text
+    assert "gauc" not in text
+    assert not (tmp_path / "gauc.png").exists()
+    assert "gauc" not in (tmp_path / "differences.csv").read_text()
 
 
 def test_costs_are_means_over_seeds(scored, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ def write_report(
 ) -> Path:
     """Writes `results.md`, `results.csv`, `differences.csv` and one plot per ranking metric.
 
+    A metric that is undefined everywhere, such as the GAUC of a log without users, is left out.
+
     Where cells have telemetry there are its tables in `results.md`, and `telemetry.csv`.
 
     Args:
@@ -62,7 +65,10 @@ def write_report(
     seeds = max(summary.seeds for summary in summaries)
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     parts = [f"# {heading}", f"Mean ± standard deviation over {seeds} seeds; {machine}."]
-    parts += [markdown_table(summaries, metric) for metric in METRICS]
+    # A log without users has no GAUC.
+    defined = {summary.metric for summary in summaries if not math.isnan(summary.mean)}
+    parts += [markdown_table(summaries, metric) for metric in METRICS if metric in defined]
+    ranking = [metric for metric in RANKING if metric in defined]
     costs = cost_table(cells)
     parts += [costs] if costs else []
     tuned = tuning_table(cells)
@@ -81,13 +87,13 @@ def write_report(
             f"Differences to {reference}, RelaImpr, and p of a paired t-test over seeds, two-sided "
             "and without correction for the number of comparisons."
         )
-        for metric in RANKING:
+        for metric in ranking:
             own = differences(cells, metric, reference)
             parts.append(difference_table(own))
             found += own
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for metric in RANKING:
+    for metric in ranking:
         plot_summaries(summaries, metric, folder / f"{metric}.png")
     files = {
         "results.csv": csv_table(summaries),

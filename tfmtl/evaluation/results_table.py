@@ -210,7 +210,8 @@ def plot_summaries(summaries: Sequence[Summary], metric: str, target: Path) -> N
     chosen = [summary for summary in summaries if summary.metric == metric]
     tasks = list(dict.fromkeys(summary.task for summary in chosen))
     labels = list(dict.fromkeys(summary.label for summary in chosen))
-    figure = Figure(figsize=(3 * len(tasks), 3), layout="constrained")
+    width = max(3, 0.2 * len(labels))
+    figure = Figure(figsize=(width * len(tasks), 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = np.atleast_1d(figure.subplots(1, len(tasks)))
     for axis, task in zip(axes, tasks, strict=True):
