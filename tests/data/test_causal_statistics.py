@@ -163,6 +163,33 @@ def test_without_times_a_row_sees_the_other_folds(train, history):
     assert_columns(statistics, statistics.training_columns(train), expected)
 
 
+def test_out_of_fold_counting_ignores_times(train, history):
+    later = training(rows_of(np.random.default_rng(3), 20, 110, 130))
+    past = TrainingLog(pa.concat_tables([history.rows, later.rows]), SCHEMA, items=ITEMS)
+    config = CONFIG.model_copy(update={"folds": 4, "seed": 9, "counting": "out_of_fold"})
+    statistics = CausalStatistics.fit(train, past, config)
+    fold = np.empty(60, int)
+    fold[np.random.default_rng(9).permutation(60)] = np.arange(60) % 4
+    expected = brute_force(train, lambda i, j: fold[i] != fold[j], past)
+    assert_columns(statistics, statistics.training_columns(train), expected)
+
+
+def test_no_row_sees_its_own_label_out_of_fold(train):
+    config = CONFIG.model_copy(update={"counting": "out_of_fold"})
+    statistics = CausalStatistics.fit(train, None, config)
+    before = raw(statistics, statistics.training_columns(train))
+    flipped = train.labels("click").copy()
+    flipped[17] = 1 - flipped[17]
+    position = train.rows.column_names.index("click")
+    other = TrainingLog(
+        train.rows.set_column(position, "click", pa.array(flipped)), train.schema, items=ITEMS
+    )
+    refitted = CausalStatistics.fit(other, None, config)
+    after = raw(refitted, refitted.training_columns(other))
+    assert_allclose(after[17], before[17], atol=1e-5)
+    assert np.abs(after - before).max() > 0.1
+
+
 def test_held_out_rows_see_all_training_rows_and_history(train, history):
     held_out = HeldOutLog(train.rows, train.schema, items=ITEMS)
     statistics = CausalStatistics.fit(train, history, CONFIG)

@@ -12,6 +12,11 @@ from tfmtl.data import StatisticsConfig
         ({"entities": ["a"], "prior": 0}, "greater than 0"),
         ({"entities": ["a"], "granularity": -1}, "greater than or equal to 0"),
         ({"entities": ["a"], "folds": 1}, "greater than or equal to 2"),
+        ({"entities": ["a"], "counting": "future"}, "'causal' or 'out_of_fold'"),
+        (
+            {"entities": ["a"], "counting": "out_of_fold", "granularity": 7},
+            "granularity 7 has no meaning out of fold",
+        ),
         ({"entities": ["a"], "period": 1}, "Extra inputs are not permitted"),
     ],
 )

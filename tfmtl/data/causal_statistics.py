@@ -31,12 +31,14 @@ class CausalStatistics:
 
     * a training row at time t: rows strictly earlier than t (or in earlier periods, see
       `granularity`), so rows at the same time never see each other;
-    * a training row of a log without times: the rows of the other folds;
+    * a training row of a log without times, or with `counting: out_of_fold`: the rows of the
+      other folds;
     * a held-out row or a request: all training rows, from tables that are frozen at `fit`.
 
     History rows count for all of these; one that is not earlier than the first training row counts
-    for the frozen tables only. Every column is standardised by its mean and deviation over the
-    training rows; no other number crosses from later rows to earlier ones.
+    for the frozen tables only, unless rows are counted out of fold. Every column is standardised by
+    its mean and deviation over the training rows; in causal columns no other number crosses from
+    later rows to earlier ones.
 
     Args:
         config: Settings.
@@ -105,7 +107,7 @@ class CausalStatistics:
         counted = _counted_values(train, task_names)
         before: InteractionLog | None = history
         late = None
-        if history is not None and history.times is not None and train.times is not None:
+        if history is not None and history.times is not None and _is_causal(train, config):
             earlier = history.times < train.times.min()
             before = history.select(earlier) if earlier.any() else None
             late = history.select(~earlier) if not earlier.all() else None
@@ -247,14 +249,14 @@ class CausalStatistics:
     def _sums_seen_by_row(
         self, train: TrainingLog
     ) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
-        times = train.times
-        if times is None:
+        if not _is_causal(train, self.config):
             order = np.random.default_rng(self.config.seed).permutation(len(train))
             fold_of = np.empty(len(train), np.int64)
             fold_of[order] = np.arange(len(train)) % self.config.folds
             return lambda codes, counted, size: sums_of_other_folds(
                 codes, counted, size, fold_of, self.config.folds
             )
+        times = train.times
         if self.config.granularity:
             times = np.floor((times - times.min()) / self.config.granularity)
         ranks = np.unique(times, return_inverse=True)[1].astype(np.int64)
@@ -272,6 +274,10 @@ class CausalStatistics:
         if self.config.counts:
             columns[:, tasks] = np.log1p(seen[0])
         return columns
+
+
+def _is_causal(train: TrainingLog, config: StatisticsConfig) -> bool:
+    return train.times is not None and config.counting == "causal"
 
 
 def _logit(rate: np.ndarray) -> np.ndarray:
