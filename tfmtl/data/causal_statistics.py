@@ -107,8 +107,9 @@ class CausalStatistics:
         counted = _counted_values(train, task_names)
         before: InteractionLog | None = history
         late = None
-        if history is not None and history.times is not None and _is_causal(train, config):
-            earlier = history.times < train.times.min()
+        times = _causal_times(train, config)
+        if history is not None and history.times is not None and times is not None:
+            earlier = history.times < times.min()
             before = history.select(earlier) if earlier.any() else None
             late = history.select(~earlier) if not earlier.all() else None
         vocabularies, past, totals = {}, {}, {}
@@ -249,14 +250,14 @@ class CausalStatistics:
     def _sums_seen_by_row(
         self, train: TrainingLog
     ) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
-        if not _is_causal(train, self.config):
+        times = _causal_times(train, self.config)
+        if times is None:
             order = np.random.default_rng(self.config.seed).permutation(len(train))
             fold_of = np.empty(len(train), np.int64)
             fold_of[order] = np.arange(len(train)) % self.config.folds
             return lambda codes, counted, size: sums_of_other_folds(
                 codes, counted, size, fold_of, self.config.folds
             )
-        times = train.times
         if self.config.granularity:
             times = np.floor((times - times.min()) / self.config.granularity)
         ranks = np.unique(times, return_inverse=True)[1].astype(np.int64)
@@ -276,8 +277,9 @@ class CausalStatistics:
         return columns
 
 
-def _is_causal(train: TrainingLog, config: StatisticsConfig) -> bool:
-    return train.times is not None and config.counting == "causal"
+def _causal_times(train: TrainingLog, config: StatisticsConfig) -> np.ndarray | None:
+    """Times of the rows where they are counted in the order of time."""
+    return train.times if config.counting == "causal" else None
 
 
 def _logit(rate: np.ndarray) -> np.ndarray:
