@@ -11,10 +11,8 @@ on the validation rows. LightGBM is a development dependency.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.progress import track
@@ -256,7 +254,6 @@ def tree_cells(
     label: str = "LightGBM per task",
     data_dir: Path | None = None,
     dataset: str = "",
-    dataset_options: Mapping[str, Any] | None = None,
 ) -> list[Cell]:
     """One cell per seed of a comparison, on the rows of its first model; finished ones are read.
 
@@ -266,14 +263,11 @@ def tree_cells(
         label: The cells' label.
         data_dir: Folder of a local copy of the data.
         dataset: Label of the log, where the comparison has several.
-        dataset_options: Fields of the experiment's dataset section to replace.
 
     Returns:
         The cells in the order of the seeds.
     """
     experiment = comparison.experiment(next(iter(comparison.models)), 0, dataset)
-    section = experiment.dataset.model_copy(update=dict(dataset_options or {}))
-    experiment = experiment.model_copy(update={"dataset": section})
     paths = {seed: folder / f"seed-{seed}" / "metrics.json" for seed in comparison.seeds}
     unfinished = [seed for seed, path in paths.items() if not path.exists()]
     if unfinished:

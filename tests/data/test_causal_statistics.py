@@ -47,6 +47,14 @@ def timeless(log):
     return TrainingLog(log.rows, log.schema.model_copy(update={"time": None}), items=ITEMS)
 
 
+def with_click_flipped(log, row):
+    flipped = log.labels("click").copy()
+    flipped[row] = 1 - flipped[row]
+    position = log.rows.column_names.index("click")
+    rows = log.rows.set_column(position, "click", pa.array(flipped))
+    return TrainingLog(rows, log.schema, items=ITEMS)
+
+
 @pytest.fixture
 def train():
     return training(rows_of(np.random.default_rng(1), 60, 100, 120))
@@ -178,12 +186,7 @@ def test_no_row_sees_its_own_label_out_of_fold(train):
     config = CONFIG.model_copy(update={"counting": "out_of_fold"})
     statistics = CausalStatistics.fit(train, None, config)
     before = raw(statistics, statistics.training_columns(train))
-    flipped = train.labels("click").copy()
-    flipped[17] = 1 - flipped[17]
-    position = train.rows.column_names.index("click")
-    other = TrainingLog(
-        train.rows.set_column(position, "click", pa.array(flipped)), train.schema, items=ITEMS
-    )
+    other = with_click_flipped(train, 17)
     refitted = CausalStatistics.fit(other, None, config)
     after = raw(refitted, refitted.training_columns(other))
     assert_allclose(after[17], before[17], atol=1e-5)
@@ -202,12 +205,7 @@ def test_a_later_label_changes_no_earlier_row(train):
     before = raw(statistics, statistics.training_columns(train))
     changed_row = int(np.argsort(train.times, kind="stable")[30])
     changed_time = train.times[changed_row]
-    flipped = train.labels("click").copy()
-    flipped[changed_row] = 1 - flipped[changed_row]
-    position = train.rows.column_names.index("click")
-    other = TrainingLog(
-        train.rows.set_column(position, "click", pa.array(flipped)), train.schema, items=ITEMS
-    )
+    other = with_click_flipped(train, changed_row)
     refitted = CausalStatistics.fit(other, None, CONFIG)
     after = raw(refitted, refitted.training_columns(other))
     unaware = train.times <= changed_time
