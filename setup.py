@@ -15,8 +15,7 @@ SERVING = [
 ]
 # Beam reads and writes TFRecords with a checksum library that it does not ask for itself.
 BEAM = ["apache-beam>=2.60", "google-crc32c>=1.5"]
-# The Gaussian process of KerasTuner's bayesian oracle is scikit-learn's.
-TUNING = ["keras-tuner>=1.4.8,<1.5", "scikit-learn>=1.4"]
+TUNING = ["keras-tuner>=1.4.8,<1.5"]
 TFX = ["tfx>=1.21,<1.22"]
 DEV = [
     "lightgbm>=4.3",
@@ -25,7 +24,6 @@ DEV = [
     "pytest>=8.0",
     "pytest-xdist>=3.5",
     "ruff>=0.6",
-    "scikit-learn>=1.4",
     "types-PyYAML",
 ]
 
@@ -57,6 +55,7 @@ setup(
         "pydantic>=2.6",
         "PyYAML>=6.0",
         "rich>=13.0",
+        "scikit-learn>=1.4",
         "scipy>=1.11",
         "tensorboard>=2.19",
         "typer>=0.12",

@@ -70,7 +70,7 @@ def train(
     settings: Settings = None,
 ) -> None:
     """Train an experiment's model into a run folder."""
-    from tfmtl.graph import GraphBundle
+    from tfmtl.graph import GraphBundle, MacroGraph
     from tfmtl.training import Experiment, RunFolder, evaluate_log, prepare_data
     from tfmtl.training import train as train_experiment
 
@@ -78,7 +78,12 @@ def train(
     if graph is None and resume and RunFolder(output).graph.exists():
         graph = RunFolder(output).graph
     bundle = GraphBundle.load(graph) if graph is not None else None
-    data = prepare_data(chosen, data_dir=data_dir, bundle=bundle, progress=True)
+    macro_graph = None
+    if resume and RunFolder(output).macro_graph.exists():
+        macro_graph = MacroGraph.load(RunFolder(output).macro_graph)
+    data = prepare_data(
+        chosen, data_dir=data_dir, bundle=bundle, macro_graph=macro_graph, progress=True
+    )
     model = train_experiment(chosen, output, data=data, resume=resume, progress=True)
     metrics = evaluate_log(
         model,
@@ -100,7 +105,11 @@ def evaluate(
 
     trained = load_run(run)
     data = prepare_data(
-        trained.experiment, data_dir=data_dir, bundle=trained.bundle, with_graph=False
+        trained.experiment,
+        data_dir=data_dir,
+        bundle=trained.bundle,
+        macro_graph=trained.macro_graph,
+        with_graph=False,
     )
     metrics = evaluate_run(trained.model, data, run, parts=[part])
     Console().print(metrics_table({trained.experiment.model.name: metrics[part]}, title=part))

@@ -7,28 +7,43 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tfmtl.datasets import census_income, kuairand, movielens, simulator, table, tmall
+from tfmtl.datasets import (
+    census_income,
+    ijcai15,
+    kuairand,
+    movielens,
+    simulator,
+    table,
+    taobao,
+    tmall,
+)
 from tfmtl.datasets.census_income import fetch_census_income, load_census_income
 from tfmtl.datasets.dataset_error import DatasetError
+from tfmtl.datasets.ijcai15 import fetch_ijcai15, load_ijcai15
 from tfmtl.datasets.kuairand import fetch_kuairand, load_kuairand
 from tfmtl.datasets.loaded_dataset import LoadedDataset
 from tfmtl.datasets.movielens import fetch_movielens, load_movielens
 from tfmtl.datasets.simulator import simulate_log
 from tfmtl.datasets.table import load_table
+from tfmtl.datasets.taobao import fetch_taobao, load_taobao
 from tfmtl.datasets.tmall import fetch_tmall, load_tmall
 
 _LOADERS: dict[str, Callable[..., LoadedDataset]] = {
     simulator.NAME: simulate_log,
     census_income.NAME: load_census_income,
+    ijcai15.NAME: load_ijcai15,
     kuairand.NAME: load_kuairand,
     movielens.NAME: load_movielens,
     table.NAME: load_table,
+    taobao.NAME: load_taobao,
     tmall.NAME: load_tmall,
 }
 _FETCHERS: dict[str, Callable[..., Path]] = {
     census_income.NAME: fetch_census_income,
+    ijcai15.NAME: fetch_ijcai15,
     kuairand.NAME: fetch_kuairand,
     movielens.NAME: fetch_movielens,
+    taobao.NAME: fetch_taobao,
     tmall.NAME: fetch_tmall,
 }
 
@@ -38,7 +53,8 @@ def names() -> tuple[str, ...]:
 
     Example:
         >>> names()
-        ('census-income', 'kuairand-pure', 'movielens-1m', 'simulator', 'table', 'tmall')
+        ('census-income', 'ijcai15', 'kuairand-pure', 'movielens-1m', 'simulator', 'table', \
+'taobao', 'tmall')
     """
     return tuple(sorted(_LOADERS))
 
@@ -87,7 +103,7 @@ def fetch(name: str, data_dir: str | Path | None = None, progress: bool = False)
 
     Args:
         name: `census-income` or `movielens-1m`, which are downloaded where there is no copy, or
-            `kuairand-pure` and `tmall`, which are only looked for.
+            `ijcai15`, `kuairand-pure`, `taobao` and `tmall`, which are only looked for.
         data_dir: Data home, or the dataset's own folder; see `data_home` for the default.
         progress: Whether to show a progress bar while downloading.
 

@@ -36,12 +36,16 @@ class PreparedDataCache:
         Args:
             experiment: What to load and how; how its graph is sampled does not matter.
         """
-        sections = experiment.model_dump(mode="json", include={"dataset", "statistics", "graph"})
+        sections = experiment.model_dump(
+            mode="json", include={"dataset", "statistics", "graph", "macro"}
+        )
         sections["graph"] = {
             name: value
             for name, value in sections["graph"].items()
             if experiment.uses_graph and name not in ("fan_out", "mask_own_edges")
         }
+        if not experiment.uses_macro_graph:
+            sections["macro"] = {}
         key = yaml.safe_dump(sections)
         if key not in self._kept:
             # Before the new data is made, so that both are never held.

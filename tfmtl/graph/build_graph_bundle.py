@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _DEFAULT_SIMILARITY = SimilarityConfig()
 
 
-def _time_window(logs: list[TrainingLog]) -> list[float] | None:
+def time_window(logs: list[TrainingLog]) -> list[float] | None:
     """First and last time of the rows, in the log's unit; `None` for a log without times."""
     windows = [[log.times.min(), log.times.max()] for log in logs if log.times is not None]
     if not windows:
@@ -96,7 +96,7 @@ def build_graph_bundle(
     logs = ([train] if include_training_rows else []) + ([history] if history is not None else [])
     manifest = {
         "tasks": list(train.schema.task_names),
-        "time_window": _time_window(logs),
+        "time_window": time_window(logs),
         "split_fingerprint": train.fingerprint(),
         "history_fingerprint": None if history is None else history.fingerprint(),
         "encoder_fingerprint": encoder.fingerprint(),

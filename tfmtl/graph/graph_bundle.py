@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow_gnn as tfgnn
 
-from tfmtl.data.file_digest import file_sha256
+from tfmtl.graph.array_manifest import (
+    MANIFEST,
+    check_arrays,
+    check_entries,
+    read_manifest,
+    write_manifest,
+)
 from tfmtl.graph.bundle_error import BundleError
 from tfmtl.graph.csr import CSR
 from tfmtl.graph.graph_tensor import graph_tensor_spec
@@ -26,7 +30,6 @@ _DTYPES = {
     "weight": ("float32",),
     "time": ("int32", "int64"),
 }
-_MANIFEST = "manifest.json"
 _SCHEMA = "graph_schema.pbtxt"
 
 
@@ -60,6 +63,7 @@ class GraphBundle:
 
     Example:
         >>> import tempfile
+        >>> import numpy as np
         >>> store = CSR.from_edges(np.array([1]), np.array([2]), 2, 3,
         ...                        {"behavior": np.array([1], np.int32)})
         >>> bundle = GraphBundle({"item_user": store}, num_users=2, num_items=3)
@@ -105,29 +109,19 @@ class GraphBundle:
             FileExistsError: If `folder` holds something that is not a bundle.
         """
         sizes = {"user": self.num_users, "item": self.num_items}
-        with written_aside(Path(folder), _MANIFEST) as aside:
-            arrays = {}
+        with written_aside(Path(folder), MANIFEST) as aside:
+            arrays = []
             for name, store in self.edge_sets.items():
                 store.save(aside / name)
-                for path in sorted((aside / name).glob("*.npy")):
-                    values = np.load(path, mmap_mode="r")
-                    arrays[f"{name}/{path.name}"] = {
-                        "dtype": str(values.dtype),
-                        "shape": list(values.shape),
-                        "bytes": path.stat().st_size,
-                        "sha256": file_sha256(path),
-                    }
-            manifest = self.manifest | {
-                "format": FORMAT,
-                "format_version": FORMAT_VERSION,
+                arrays += [f"{name}/{path.name}" for path in sorted((aside / name).glob("*.npy"))]
+            content = self.manifest | {
                 "num_users": self.num_users,
                 "num_items": self.num_items,
                 "num_edges": {name: store.num_edges for name, store in self.edge_sets.items()},
                 "orders": {name: store.order for name, store in self.edge_sets.items()},
-                "arrays": arrays,
             }
             tfgnn.write_schema(_schema_pb(self.edge_sets, sizes), str(aside / _SCHEMA))
-            (aside / _MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+            write_manifest(aside, arrays, content, kind=FORMAT, version=FORMAT_VERSION)
 
     @classmethod
     def load(cls, folder: Path | str, *, verify: bool = False) -> GraphBundle:
@@ -144,29 +138,14 @@ class GraphBundle:
             BundleError: Names what is missing or differs from the manifest.
         """
         folder = Path(folder)
-        manifest = cls._read_manifest(folder)
-        for name, expected in manifest["arrays"].items():
-            path = folder / name
-            if not path.is_file():
-                raise BundleError(f"{folder}: array {name} is missing; build the graph again")
-            if path.stat().st_size != expected["bytes"]:
-                raise BundleError(
-                    f"{folder}: array {name} has {path.stat().st_size} bytes, the manifest says "
-                    f"{expected['bytes']}; the copy is incomplete or was changed"
-                )
-            if verify and file_sha256(path) != expected["sha256"]:
-                raise BundleError(
-                    f"{folder}: array {name} does not match its checksum; it was changed"
-                )
-            try:
-                values = np.load(path, mmap_mode="r")
-            except ValueError as error:
-                raise BundleError(f"{folder}: array {name} is not readable: {error}") from error
-            if [str(values.dtype), list(values.shape)] != [expected["dtype"], expected["shape"]]:
-                raise BundleError(
-                    f"{folder}: array {name} is {values.dtype} {list(values.shape)}, the manifest "
-                    f"says {expected['dtype']} {expected['shape']}"
-                )
+        manifest = read_manifest(
+            folder,
+            kind=FORMAT,
+            version=FORMAT_VERSION,
+            noun="graph bundle",
+            needed=("num_edges", "num_users", "num_items", "orders"),
+        )
+        check_arrays(folder, manifest["arrays"], verify=verify)
         try:
             edge_sets = {name: CSR.load(folder / name) for name in manifest["num_edges"]}
             bundle = cls(edge_sets, manifest["num_users"], manifest["num_items"], manifest)
@@ -187,27 +166,6 @@ class GraphBundle:
             raise BundleError(f"{folder}: {error}") from error
         return bundle
 
-    @staticmethod
-    def _read_manifest(folder: Path) -> dict[str, Any]:
-        path = folder / _MANIFEST
-        if not path.is_file():
-            raise BundleError(f"{folder} is no graph bundle: {_MANIFEST} is missing")
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise BundleError(f"{path} is not JSON: {error}") from error
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise BundleError(f"{path} does not describe a graph bundle")
-        if manifest.get("format_version") != FORMAT_VERSION:
-            raise BundleError(
-                f"{folder}: expected format version {FORMAT_VERSION}; received "
-                f"{manifest.get('format_version')}: build the graph again with this version"
-            )
-        absent = {"arrays", "num_edges", "num_users", "num_items", "orders"} - manifest.keys()
-        if absent:
-            raise BundleError(f"{path} lacks {sorted(absent)}")
-        return manifest
-
     def check(self, **fingerprints: str | None) -> None:
         """Checks that the bundle was made from what it is about to be used with.
 
@@ -226,11 +184,4 @@ class GraphBundle:
             tfmtl.graph.bundle_error.BundleError: the graph was built with encoder_fingerprint \
 'a1', now it is 'b2'; build the graph again
         """
-        for name, expected in fingerprints.items():
-            if name not in self.manifest:
-                raise BundleError(f"the graph's manifest has no entry {name!r} to check")
-            if self.manifest[name] != expected:
-                raise BundleError(
-                    f"the graph was built with {name} {self.manifest[name]!r}, now it is "
-                    f"{expected!r}; build the graph again"
-                )
+        check_entries(self.manifest, fingerprints, "graph")

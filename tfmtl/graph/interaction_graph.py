@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Edges = Literal["positive", "all"]
 
 
-def _behavior_bits(log: TrainingLog, behaviors: tuple[str, ...]) -> np.ndarray:
+def behavior_bits(log: TrainingLog, behaviors: tuple[str, ...]) -> np.ndarray:
     """Bit t is set where task t of the schema is positive; undefined is not positive."""
     dtype = behavior_dtype(len(log.schema.task_names))
     bits = np.zeros(len(log), dtype)
@@ -47,7 +47,7 @@ def _whole_times(log: TrainingLog) -> np.ndarray:
     return whole
 
 
-def _check_schema(schema: Schema, behaviors: tuple[str, ...] | None) -> tuple[str, ...]:
+def checked_behaviors(schema: Schema, behaviors: tuple[str, ...] | None) -> tuple[str, ...]:
     """The behaviours to record: all tasks unless some are named."""
     if not schema.has_ids:
         raise ValueError("a graph needs user and item columns; the schema names none")
@@ -127,7 +127,7 @@ def build_interaction_graph(
             "no rows to build a graph from: give a history or set include_training_rows=True"
         )
 
-    recorded = _check_schema(train.schema, behaviors)
+    recorded = checked_behaviors(train.schema, behaviors)
     if history is not None and history.schema.task_names != train.schema.task_names:
         raise ValueError(
             f"expected the tasks {list(train.schema.task_names)} in the history as well; received "
@@ -136,7 +136,7 @@ def build_interaction_graph(
 
     users, items, bits, times = [], [], [], []
     for log in logs:
-        log_bits = _behavior_bits(log, recorded)
+        log_bits = behavior_bits(log, recorded)
         chosen = log_bits != 0 if edges == "positive" else slice(None)
         users.append(encoder.vocabularies[USER_ID].encode(log.user_ids)[chosen])
         items.append(encoder.vocabularies[ITEM_ID].encode(log.item_ids)[chosen])

@@ -29,8 +29,11 @@ def behavior_dtype(num_tasks: int) -> np.dtype:
 
 
 @native
-def _merge(indptr, indices, behaviors):  # type: ignore[no-untyped-def]
-    """Merges equal neighbours in a row of edges into one, in place. Returns the number left."""
+def _merge(indptr, indices, behaviors, times):  # type: ignore[no-untyped-def]
+    """Merges equal neighbours in a row of edges into one, in place. Returns the number left.
+
+    `times` are the edges' times, of which the latest stays, or empty.
+    """
     kept = 0
     begin = indptr[0]
     for row in range(indptr.size - 1):
@@ -39,9 +42,13 @@ def _merge(indptr, indices, behaviors):  # type: ignore[no-untyped-def]
         for edge in range(begin, end):
             if kept > first and indices[edge] == indices[kept - 1]:
                 behaviors[kept - 1] |= behaviors[edge]
+                if times.size:
+                    times[kept - 1] = max(times[kept - 1], times[edge])
             else:
                 indices[kept] = indices[edge]
                 behaviors[kept] = behaviors[edge]
+                if times.size:
+                    times[kept] = times[edge]
                 kept += 1
         begin = end
         indptr[row + 1] = kept
@@ -56,6 +63,7 @@ def interaction_stores(
     num_items: int,
     *,
     times: np.ndarray | None = None,
+    merge: bool | None = None,
 ) -> tuple[CSR, CSR]:
     """Links users and items by columns of ids, without a log.
 
@@ -71,6 +79,8 @@ def interaction_stores(
         num_items: Number of item ids, the unknown item 0 included.
         times: Integers `[n]`. With them every row is an edge of its own and rows of the stores
             ascend by time; without, rows of one pair are merged and their behaviours or-ed.
+        merge: Whether rows of one pair are merged; as `times` says when not given. Of merged rows
+            the latest time is kept.
 
     Returns:
         `item_user` (rows: users) and `user_item` (rows: items), each with `behavior` in the dtype
@@ -108,7 +118,7 @@ def interaction_stores(
         del known
     del unknown, columns
 
-    if times is not None:
+    if times is not None and not merge:
         item_user = CSR.from_edges(
             users,
             items,
@@ -122,11 +132,13 @@ def interaction_stores(
     indptr, order = sorted_edges(users, items, num_users, num_items)
     indices = gathered(items, order).astype(np.int32, copy=False)
     bits = gathered(behaviors, order)
+    latest = np.zeros(0, np.int64) if times is None else gathered(times, order)
     del order
-    kept = _merge(indptr, indices, bits)
+    kept = _merge(indptr, indices, bits, latest)
     if kept < indices.size:
-        indices, bits = indices[:kept].copy(), bits[:kept].copy()
-    item_user = CSR(indptr, indices, num_items, {"behavior": bits})
+        indices, bits, latest = (array[:kept].copy() for array in (indices, bits, latest))
+    data = {"behavior": bits} | ({} if times is None else {"time": _narrowed(latest)})
+    item_user = CSR(indptr, indices, num_items, data)
     return item_user, item_user.transpose()
 
 

@@ -4,6 +4,7 @@ from tfmtl.layers.attention_convolution import AttentionConvolution, Edges
 from tfmtl.layers.bi_interaction import BiInteraction
 from tfmtl.layers.cross_stitch_unit import CrossStitchUnit
 from tfmtl.layers.depth_gate import DepthGate
+from tfmtl.layers.dice import Dice
 from tfmtl.layers.dropout import Dropout
 from tfmtl.layers.expert_groups import ExpertGroups
 from tfmtl.layers.expert_level import ExpertLevel
@@ -16,6 +17,16 @@ from tfmtl.layers.graph_bottom import GraphBottom
 from tfmtl.layers.information_transfer import InformationTransfer
 from tfmtl.layers.interaction_bottom import InteractionBottom
 from tfmtl.layers.interaction_propagation import InteractionPropagation
+from tfmtl.layers.macro_aggregator import MacroAggregator
+from tfmtl.layers.macro_bottom import MacroBottom, MacroStates
+from tfmtl.layers.macro_graph_bottom import MacroGraphBottom
+from tfmtl.layers.macro_graph_expert import MacroGraphExpert
+from tfmtl.layers.macro_micro_fusion import MacroMicroFusion
+from tfmtl.layers.macro_prediction_tower import MacroPredictionTower
+from tfmtl.layers.macro_rows import MacroRows
+from tfmtl.layers.macro_store import MacroStore
+from tfmtl.layers.macro_weight import MacroWeight, MacroWeights
+from tfmtl.layers.micro_neighborhood import MicroNeighborhood
 from tfmtl.layers.mlp import MLP
 from tfmtl.layers.multi_channel_gnn import MultiChannelGNN
 from tfmtl.layers.node_features import NodeFeatures
@@ -34,6 +45,7 @@ __all__ = [
     "BiInteraction",
     "CrossStitchUnit",
     "DepthGate",
+    "Dice",
     "Dropout",
     "Edges",
     "ExpertGroups",
@@ -47,6 +59,18 @@ __all__ = [
     "InformationTransfer",
     "InteractionBottom",
     "InteractionPropagation",
+    "MacroAggregator",
+    "MacroBottom",
+    "MacroGraphBottom",
+    "MacroGraphExpert",
+    "MacroMicroFusion",
+    "MacroPredictionTower",
+    "MacroRows",
+    "MacroStates",
+    "MacroStore",
+    "MacroWeight",
+    "MacroWeights",
+    "MicroNeighborhood",
     "MultiChannelGNN",
     "NodeFeatures",
     "NodeStates",

@@ -50,7 +50,8 @@ class FeatureEmbedding(keras.layers.Layer):
     Shapes: B batch, F categorical features, W numeric width, d `dim`.
 
     Args:
-        inputs: What the encoder emits, as `InputSpec`s or their dicts.
+        inputs: What the encoder emits, as `InputSpec`s or their dicts; without any there is no
+            table.
         dim: Embedding width d.
         l2: Penalty on the squared embeddings of the batch, averaged over its rows.
         **kwargs: Passed to `keras.layers.Layer`.
@@ -58,7 +59,7 @@ class FeatureEmbedding(keras.layers.Layer):
     Input: dict of encoded features. Output: `float [B, width(side)]`.
 
     Raises:
-        ValueError: If `inputs` is empty or a batch lacks a feature.
+        ValueError: If `dim` is not positive or a batch lacks a feature.
 
     References:
         Gorishniy et al., On Embeddings for Numerical Features in Tabular Deep Learning (NeurIPS
@@ -89,8 +90,6 @@ class FeatureEmbedding(keras.layers.Layer):
         self.inputs = tuple(
             spec if isinstance(spec, InputSpec) else InputSpec(**spec) for spec in inputs
         )
-        if not self.inputs:
-            raise ValueError("expected at least one input; received none")
         if dim < 1:
             raise ValueError(f"expected a positive dim; received {dim}")
         self.dim = int(dim)
@@ -115,11 +114,12 @@ class FeatureEmbedding(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         """Creates the fused table `[rows, dim]`."""
         del input_shape
-        self._table = self.add_weight(
-            name="table",
-            shape=(self.num_rows, self.dim),
-            initializer=keras.initializers.RandomNormal(stddev=self.dim**-0.5 / 2),
-        )
+        if self.inputs:
+            self._table = self.add_weight(
+                name="table",
+                shape=(self.num_rows, self.dim),
+                initializer=keras.initializers.RandomNormal(stddev=self.dim**-0.5 / 2),
+            )
         super().build(None)
 
     def specs(self, side: str) -> tuple[InputSpec, ...]:

@@ -7,6 +7,8 @@ from tfmtl.models.escm2 import ESCM2
 from tfmtl.models.esmm import ESMM
 from tfmtl.models.home import HoME
 from tfmtl.models.light_gcn import LightGCN
+from tfmtl.models.macgnn import MacGNN
+from tfmtl.models.mgoe import MGOE
 from tfmtl.models.mmoe import MMoE
 from tfmtl.models.mogenet import MoGENet
 from tfmtl.models.multi_task_model import MultiTaskModel
@@ -26,6 +28,7 @@ __all__ = [
     "CGC",
     "ESCM2",
     "ESMM",
+    "MGOE",
     "MODELS",
     "NGCF",
     "PLE",
@@ -35,6 +38,7 @@ __all__ = [
     "HoME",
     "LightGCN",
     "MMoE",
+    "MacGNN",
     "MoGENet",
     "MultiTaskModel",
     "OMoE",

@@ -10,11 +10,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfmtl.data.input_spec import InputSpec
+from tfmtl.data.task_chains import task_chains
 from tfmtl.layers.information_transfer import InformationTransfer
 from tfmtl.layers.mlp import MLP
 from tfmtl.layers.tower import Tower
 from tfmtl.models.multi_task_model import MultiTaskModel, Weighting
-from tfmtl.models.task_chains import task_chains
 from tfmtl.objectives.joint_logits import joint_logits
 from tfmtl.schema import Task
 

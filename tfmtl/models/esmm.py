@@ -8,9 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 from tfmtl.data.input_spec import InputSpec
+from tfmtl.data.task_chains import task_chains
 from tfmtl.layers.tower import Tower
 from tfmtl.models.multi_task_model import MultiTaskModel, Weighting
-from tfmtl.models.task_chains import task_chains
 from tfmtl.objectives.joint_logits import joint_logits
 from tfmtl.objectives.joint_targets import joint_targets
 from tfmtl.objectives.masked_binary_cross_entropy import masked_binary_cross_entropy

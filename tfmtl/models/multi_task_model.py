@@ -13,16 +13,18 @@ import tf_keras as keras
 
 from tfmtl.data.input_spec import InputSpec
 from tfmtl.graph.graph_bundle import GraphBundle
+from tfmtl.graph.macro_graph import MacroGraph
 from tfmtl.layers.attention_convolution import Edges
 from tfmtl.layers.feature_embedding import FeatureEmbedding
 from tfmtl.layers.graph_bottom import GraphBottom
+from tfmtl.layers.macro_bottom import MacroBottom
 from tfmtl.layers.node_state_bottom import GRAPH_SIDES, NodeStateBottom
 from tfmtl.layers.node_states import STATES, NodeStates
 from tfmtl.layers.recording import Recording
 from tfmtl.objectives.masked_binary_cross_entropy import masked_binary_cross_entropy
 from tfmtl.objectives.static_weighting import StaticWeighting
 from tfmtl.objectives.uncertainty_weighting import UncertaintyWeighting
-from tfmtl.schema import Task
+from tfmtl.schema import ITEM_ID, USER_ID, Task
 
 Weighting = Literal["static", "uncertainty"]
 Batch = tuple[Mapping[str, Any], Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]]
@@ -51,13 +53,16 @@ class MultiTaskModel(tfrs.Model):
         weighting: `static` (the tasks' own weights) or `uncertainty`.
         bottom: What stands under the model beside the features: `{"mgnn": options of GraphBottom}`
             lets it read the graph states of the row's user and item, as the variants "+MGNN" of
-            MoGENet's Table 3 do; nothing by default.
-        node_features: Encoded features of all nodes, for a model with a bottom.
+            MoGENet's Table 3 do, `{"macro": options of MacroBottom}` what the macro graph says of
+            them; both may stand side by side. Nothing by default.
+        node_features: Encoded features of all nodes, for a bottom `mgnn`.
+        macro_graph: The macro graph, for a bottom `macro`.
         **kwargs: Passed to `keras.Model`.
 
     Raises:
-        ValueError: If a task's name cannot name an output or a reported loss, or a bottom is
-            unknown or lacks node features.
+        ValueError: If there are no inputs for a model without a macro graph, a task's name cannot
+            name an output or a reported loss, a bottom is unknown
+            or lacks node features or a macro graph, or the macro graph has other tasks.
 
     Example:
         >>> class Constant(MultiTaskModel):
@@ -71,6 +76,7 @@ class MultiTaskModel(tfrs.Model):
     """
 
     needs_graph = False
+    needs_macro_graph = False
     # Whether the model may be trained on samples that show each row what was before it.
     allows_time_limit = True
 
@@ -84,6 +90,7 @@ class MultiTaskModel(tfrs.Model):
         weighting: Weighting = "static",
         bottom: Mapping[str, Mapping[str, Any]] | None = None,
         node_features: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+        macro_graph: MacroGraph | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -95,6 +102,11 @@ class MultiTaskModel(tfrs.Model):
         )
         with tf.name_scope(self.embedding.name):
             self.embedding.build(None)
+        if not inputs and not self.needs_macro_graph and "macro" not in (bottom or {}):
+            raise ValueError(
+                f"{type(self).__name__} reads features and received no inputs: keep some in "
+                "exclude_inputs, or choose a model of the macro graph, which reads ids alone"
+            )
         if weighting == "uncertainty":
             self.weighting = UncertaintyWeighting(self.task_names, name="weighting")
         elif weighting == "static":
@@ -105,27 +117,28 @@ class MultiTaskModel(tfrs.Model):
             raise ValueError(
                 f"expected weighting 'static' or 'uncertainty'; received {weighting!r}"
             )
-        self.graph_bottom: NodeStateBottom | None = self._graph_bottom(bottom or {}, node_features)
+        bottom = bottom or {}
+        self.graph_bottom: NodeStateBottom | None = None
+        self.macro_bottom: MacroBottom | None = None
+        _check_bottom(bottom, {"mgnn": node_features, "macro": macro_graph})
+        if "mgnn" in bottom:
+            self.graph_bottom = GraphBottom(
+                self.embedding, node_features or {}, len(tasks), **bottom["mgnn"], name="bottom"
+            )
+        if "macro" in bottom:
+            assert macro_graph is not None
+            if macro_graph.num_tasks != len(tasks):
+                raise ValueError(
+                    f"expected a macro graph of the model's {len(tasks)} tasks; received one of "
+                    f"{macro_graph.num_tasks}: build it from the same schema"
+                )
+            self.macro_bottom = MacroBottom(
+                self.task_names, macro_graph, **bottom["macro"], name="macro_bottom"
+            )
         self._means = {name: keras.metrics.Mean(name=name) for name in _REPORTED}
         self._task_means = {
             name: keras.metrics.Mean(name=f"{name}_loss") for name in self.task_names
         }
-
-    def _graph_bottom(
-        self,
-        bottom: Mapping[str, Mapping[str, Any]],
-        node_features: Mapping[str, Mapping[str, np.ndarray]] | None,
-    ) -> GraphBottom | None:
-        if not bottom:
-            return None
-        if set(bottom) != {"mgnn"} or node_features is None:
-            raise ValueError(
-                f"expected bottom={{'mgnn': options}} and node_features; received bottom "
-                f"{dict(bottom)} and {'no' if node_features is None else 'some'} node_features"
-            )
-        return GraphBottom(
-            self.embedding, node_features, len(self.tasks), **bottom["mgnn"], name="bottom"
-        )
 
     @property
     def uses_graph(self) -> bool:
@@ -148,6 +161,8 @@ class MultiTaskModel(tfrs.Model):
             )
             for spec in self.embedding.inputs
         }
+        if self.macro_bottom is not None or self.needs_macro_graph:
+            row |= {name: tf.zeros([1], tf.int32) for name in (USER_ID, ITEM_ID)}
         if self.graph_bottom is not None:
             keys = [key for side in GRAPH_SIDES for key in self.graph_bottom.outputs_of(side)]
             row[STATES] = {key: tf.zeros([1, self.graph_bottom.state_dim]) for key in keys}
@@ -163,14 +178,18 @@ class MultiTaskModel(tfrs.Model):
         return row
 
     def bottom_input(self, features: Mapping[str, Any]) -> list[tf.Tensor]:
-        """The row's graph states, each `float [B, d]`; none without a bottom."""
-        if self.graph_bottom is None:
-            return []
-        return [tf.cast(part, self.compute_dtype) for part in self.graph_bottom(features).values()]
+        """What the bottoms say of the row, each `float [B, ...]`; nothing without a bottom."""
+        parts: list[tf.Tensor] = []
+        if self.graph_bottom is not None:
+            parts += self.graph_bottom(features).values()
+        if self.macro_bottom is not None:
+            parts += self.macro_bottom(features).parts
+        return [tf.cast(part, self.compute_dtype) for part in parts]
 
     def row_input(self, features: Mapping[str, Any]) -> tf.Tensor:
-        """What the model reads of a row: its features and, with a bottom, its graph states."""
-        return tf.concat([self.feature_input(features), *self.bottom_input(features)], axis=-1)
+        """What the model reads of a row: its features and what its bottoms say."""
+        row = [self.feature_input(features)] if self.embedding.inputs else []
+        return tf.concat([*row, *self.bottom_input(features)], axis=-1)
 
     def adapt_to_graph(self, bundle: GraphBundle) -> None:
         """Takes what the model must know of the whole graph before it is trained: nothing here.
@@ -289,6 +308,16 @@ class MultiTaskModel(tfrs.Model):
     def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Probabilities per task; labels and weights, when there are any, are not looked at."""
         return self.probabilities(data[0] if isinstance(data, tuple) else data)
+
+
+def _check_bottom(bottom: Mapping[str, Any], sources: Mapping[str, Any]) -> None:
+    """Every bottom is known and has what it is made from."""
+    given = [name for name, source in sources.items() if source is not None]
+    if not set(bottom) <= set(given):
+        raise ValueError(
+            "expected bottom={'mgnn': options} with node_features, or {'macro': options} with "
+            f"macro_graph; received bottom {dict(bottom)} and what {given or 'no bottom'} needs"
+        )
 
 
 def _check_names(names: Sequence[str]) -> None:

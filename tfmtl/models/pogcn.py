@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfmtl.data.input_spec import InputSpec
-from tfmtl.models.behavior_ranks import behavior_ranks
+from tfmtl.graph.behavior_ranks import behavior_ranks
 from tfmtl.models.graph_collaborative_filtering import GraphCollaborativeFiltering
 from tfmtl.models.multi_task_model import Weighting
 from tfmtl.schema import Task

@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from tfmtl.data.feature_encoder import FeatureEncoder
+from tfmtl.graph.macro_graph import MacroGraph
 from tfmtl.layers.graph_bottom import GraphBottom
+from tfmtl.layers.macro_bottom import MacroBottom
 from tfmtl.models.aitm import AITM
 from tfmtl.models.cgc import CGC
 from tfmtl.models.cross_stitch import CrossStitch
@@ -16,6 +18,8 @@ from tfmtl.models.escm2 import ESCM2
 from tfmtl.models.esmm import ESMM
 from tfmtl.models.home import HoME
 from tfmtl.models.light_gcn import LightGCN
+from tfmtl.models.macgnn import MacGNN
+from tfmtl.models.mgoe import MGOE
 from tfmtl.models.mmoe import MMoE
 from tfmtl.models.mogenet import MoGENet
 from tfmtl.models.multi_task_model import MultiTaskModel
@@ -47,9 +51,11 @@ MODELS: dict[str, type[MultiTaskModel]] = {
     "light_gcn": LightGCN,
     "pogcn": POGCN,
     "mogenet": MoGENet,
+    "macgnn": MacGNN,
+    "mgoe": MGOE,
 }
 
-BOTTOMS: dict[str, type] = {"mgnn": GraphBottom}
+BOTTOMS: dict[str, type] = {"mgnn": GraphBottom, "macro": MacroBottom}
 
 
 def _model_class(name: str) -> type[MultiTaskModel]:
@@ -91,7 +97,7 @@ def checked_bottom(name: str, bottom: Mapping[str, Mapping[str, Any]]) -> dict[s
 
     Args:
         name: A key of `MODELS`.
-        bottom: Name of a bottom, `mgnn`, to its options that differ from the defaults.
+        bottom: Name of a bottom, `mgnn` or `macro`, to its options that differ from the defaults.
 
     Returns:
         Name of the bottom to all its options.
@@ -103,7 +109,8 @@ def checked_bottom(name: str, bottom: Mapping[str, Mapping[str, Any]]) -> dict[s
         >>> checked_bottom("mmoe", {"mgnn": {"dim": 8}})["mgnn"]["num_layers"]
         2
     """
-    if _model_class(name).needs_graph:
+    model = _model_class(name)
+    if model.needs_graph or model.needs_macro_graph:
         raise ValueError(
             f"model {name!r} has a graph of its own; received bottom {sorted(bottom)}: leave it out"
         )
@@ -131,6 +138,7 @@ def build_model(
     exclude_inputs: Sequence[str] = (),
     bottom: Mapping[str, Mapping[str, Any]] | None = None,
     numeric_bins: int = 0,
+    macro_graph: MacroGraph | None = None,
 ) -> MultiTaskModel:
     """Builds the model called `name` for an encoded log.
 
@@ -143,13 +151,14 @@ def build_model(
             have too few rows to learn a vector for each.
         bottom: See `MultiTaskModel`; for models that have no graph of their own.
         numeric_bins: Bins by which numeric inputs are encoded, see `FeatureEmbedding`.
+        macro_graph: The macro graph, for a model that needs one or stands on one.
 
     Returns:
         An uncompiled model.
 
     Raises:
         ValueError: If the model, a hyper-parameter or an input is unknown, or a graph
-            model meets a log without users and items.
+            model meets a log without users and items or comes without its macro graph.
 
     Example:
         >>> from tfmtl.datasets import load
@@ -179,14 +188,24 @@ def build_model(
     arguments = dict(hyperparameters)
     if bottom:
         arguments["bottom"] = checked_bottom(name, bottom)
-    if model_class.needs_graph or bottom:
-        if not schema.has_ids:
-            relation = "needs" if model_class.needs_graph else "stands on"
-            raise ValueError(
-                f"model {name!r} {relation} a graph, but the schema names no user and item "
-                "columns; choose a model without a graph or set user and item"
-            )
+    bottoms = set(bottom or {})
+    needs_graph = model_class.needs_graph or "mgnn" in bottoms
+    needs_macro_graph = model_class.needs_macro_graph or "macro" in bottoms
+    if (needs_graph or needs_macro_graph) and not schema.has_ids:
+        relation = "stands on" if bottom else "needs"
+        raise ValueError(
+            f"model {name!r} {relation} a graph, but the schema names no user and item "
+            "columns; choose a model without a graph or set user and item"
+        )
+    if needs_graph:
         arguments["node_features"] = {
             side: encoder.node_features(side) for side in ("user", "item")
         }
+    if needs_macro_graph:
+        if macro_graph is None:
+            raise ValueError(
+                f"model {name!r} reads a macro graph and received none: pass "
+                "macro_graph=build_macro_graph(train, encoder)"
+            )
+        arguments["macro_graph"] = macro_graph
     return model_class(schema.tasks, inputs, **arguments)

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tfmtl.data.statistics_config import StatisticsConfig
+from tfmtl.graph.macro_config import MacroConfig
 from tfmtl.graph.similarity_config import SimilarityConfig
 from tfmtl.models.registry import MODELS, checked_bottom, default_hyperparameters
 from tfmtl.training.yaml_document import parse_yaml, validated, with_value
@@ -84,7 +85,8 @@ class ModelConfig(_Section):
         hyperparameters: Constructor arguments that differ from the defaults.
         exclude_inputs: Encoded inputs that the model does not embed.
         bottom: What stands under the model beside the features, with its options: `{mgnn: {dim:
-            32}}` adds the states of a graph network to the input of a model that has none.
+            32}}` adds the states of a graph network to the input of a model that has none, `{macro:
+            {dim: 10}}` a macro graph bottom; both may stand side by side.
         numeric_bins: Bins by which numeric inputs and statistics are encoded beside their value, so
             that a model can bend at every bound; 0 for none. See `FeatureEmbedding`.
 
@@ -167,6 +169,7 @@ class Experiment(_Section):
         dataset: Which log.
         statistics: Causal statistics features; none when not given.
         graph: How the graph is built and sampled, for models that use one.
+        macro: How the macro graph is built, for models that use one.
         model: Which model, with its hyper-parameters.
         training: Optimiser, epochs, selection.
 
@@ -186,6 +189,7 @@ class Experiment(_Section):
     dataset: DatasetConfig
     statistics: StatisticsConfig | None = None
     graph: GraphConfig = GraphConfig()
+    macro: MacroConfig = MacroConfig()
     model: ModelConfig
     training: TrainingConfig = TrainingConfig()
 
@@ -252,10 +256,15 @@ class Experiment(_Section):
         return MODELS[self.model.name].needs_graph or "mgnn" in self.model.bottom
 
     @property
+    def uses_macro_graph(self) -> bool:
+        """Whether the model needs a macro graph."""
+        return MODELS[self.model.name].needs_macro_graph or "macro" in self.model.bottom
+
+    @property
     def graph_options(self) -> dict[str, Any]:
         """Options of the model's graph network, every one named."""
         model = self.resolved()["model"]
-        return model["bottom"]["mgnn"] if model["bottom"] else model["hyperparameters"]
+        return model["bottom"].get("mgnn", model["hyperparameters"])
 
 
 def _replaced(content: Any, override: str) -> Any:

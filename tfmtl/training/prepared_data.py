@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,14 @@ from tfmtl.data.encoded_log import EncodedLog
 from tfmtl.data.feature_encoder import FeatureEncoder
 from tfmtl.datasets.loaded_dataset import LoadedDataset
 from tfmtl.datasets.registry import load
-from tfmtl.graph import GraphBundle, build_graph_bundle
+from tfmtl.graph import (
+    GraphBundle,
+    MacroGraph,
+    build_graph_bundle,
+    build_macro_graph,
+    training_versions,
+)
+from tfmtl.graph.training_versions import VERSION
 from tfmtl.training.experiment import Experiment
 
 # What a graph's manifest says nothing about.
@@ -35,11 +42,12 @@ class PreparedData:
         validation: Encoded validation rows.
         test: Encoded test rows.
         bundle: The graph, or None when the model uses none.
+        macro_graph: The macro graph, or None when the model uses none.
 
     Example:
         >>> from dataclasses import fields
         >>> [field.name for field in fields(PreparedData)]
-        ['loaded', 'encoder', 'train', 'validation', 'test', 'bundle']
+        ['loaded', 'encoder', 'train', 'validation', 'test', 'bundle', 'macro_graph']
     """
 
     loaded: LoadedDataset
@@ -48,6 +56,7 @@ class PreparedData:
     validation: EncodedLog
     test: EncodedLog
     bundle: GraphBundle | None
+    macro_graph: MacroGraph | None = None
 
 
 def prepare_data(
@@ -55,6 +64,7 @@ def prepare_data(
     *,
     data_dir: Path | None = None,
     bundle: GraphBundle | None = None,
+    macro_graph: MacroGraph | None = None,
     with_graph: bool | None = None,
     progress: bool = False,
 ) -> PreparedData:
@@ -64,6 +74,7 @@ def prepare_data(
         experiment: What to load and how.
         data_dir: Folder of a local copy of the data.
         bundle: A graph built before for the same experiment, in place of a new one.
+        macro_graph: A macro graph built before for the same experiment, in place of a new one.
         with_graph: Whether to build the graph; by default when the experiment's model uses one.
         progress: Whether to show progress bars.
 
@@ -72,8 +83,8 @@ def prepare_data(
 
     Raises:
         DatasetError: If the experiment trains on a history that the dataset does not have.
-        BundleError: If `bundle` was built from other rows, with another encoder, or otherwise than
-            the experiment says.
+        BundleError: If `bundle` or `macro_graph` was built from other rows, with another encoder,
+            or otherwise than the experiment says.
 
     Example:
         >>> experiment = Experiment.from_yaml(
@@ -102,13 +113,26 @@ def prepare_data(
             keep_times=graph.time_limit,
             progress=progress,
         )
+    encoded = encoder.encode(train)
+    if experiment.uses_macro_graph:
+        if macro_graph is None:
+            macro_graph = build_macro_graph(
+                train, encoder, experiment.macro, history=loaded.history, progress=progress
+            )
+        else:
+            macro_graph.check(
+                **_origin_of_rows(loaded, encoder), macro=experiment.macro.model_dump(mode="json")
+            )
+        versions = training_versions(experiment.macro, len(encoded))
+        encoded = replace(encoded, features={**encoded.features, VERSION: versions})
     return PreparedData(
         loaded=loaded,
         encoder=encoder,
-        train=encoder.encode(train),
+        train=encoded,
         validation=encoder.encode(loaded.split.validation),
         test=encoder.encode(loaded.split.test),
         bundle=bundle,
+        macro_graph=macro_graph,
     )
 
 
@@ -116,11 +140,17 @@ def _origin(
     experiment: Experiment, loaded: LoadedDataset, encoder: FeatureEncoder
 ) -> dict[str, Any]:
     """Entries that the manifest of the experiment's graph has."""
+    return {
+        **_origin_of_rows(loaded, encoder),
+        "keep_times": experiment.graph.time_limit,
+        **experiment.graph.model_dump(mode="json", exclude=_HOW_TO_SAMPLE),
+    }
+
+
+def _origin_of_rows(loaded: LoadedDataset, encoder: FeatureEncoder) -> dict[str, Any]:
     history = loaded.history
     return {
         "split_fingerprint": loaded.split.train.fingerprint(),
         "history_fingerprint": None if history is None else history.fingerprint(),
         "encoder_fingerprint": encoder.fingerprint(),
-        "keep_times": experiment.graph.time_limit,
-        **experiment.graph.model_dump(mode="json", exclude=_HOW_TO_SAMPLE),
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfmtl.data.feature_encoder import FeatureEncoder
-from tfmtl.graph import GraphBundle
+from tfmtl.graph import GraphBundle, MacroGraph
 from tfmtl.models.multi_task_model import MultiTaskModel
 from tfmtl.models.registry import build_model
 from tfmtl.training.experiment import Experiment
@@ -17,7 +17,7 @@ from tfmtl.training.training_state import CheckpointError, restore_checkpoint
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names of what a run writes: the resolved experiment, encoder, graph, checkpoints, metrics.
+    """Names of what a run writes: the resolved experiment, encoder, graphs, checkpoints, metrics.
 
     Args:
         path: The folder.
@@ -43,6 +43,11 @@ class RunFolder:
     def graph(self) -> Path:
         """The graph bundle."""
         return self.path / "graph"
+
+    @property
+    def macro_graph(self) -> Path:
+        """The macro graph."""
+        return self.path / "macro_graph"
 
     @property
     def checkpoints(self) -> Path:
@@ -89,17 +94,19 @@ class TrainedRun:
         encoder: The encoder it was trained with.
         model: The model with the weights of its best epoch.
         bundle: Its graph, or None.
+        macro_graph: Its macro graph, or None.
 
     Example:
         >>> from dataclasses import fields
         >>> [field.name for field in fields(TrainedRun)]
-        ['experiment', 'encoder', 'model', 'bundle']
+        ['experiment', 'encoder', 'model', 'bundle', 'macro_graph']
     """
 
     experiment: Experiment
     encoder: FeatureEncoder
     model: MultiTaskModel
     bundle: GraphBundle | None
+    macro_graph: MacroGraph | None = None
 
 
 def load_run(path: Path) -> TrainedRun:
@@ -113,6 +120,7 @@ def load_run(path: Path) -> TrainedRun:
 
     Raises:
         CheckpointError: If the folder holds no finished epoch, or a damaged one.
+        BundleError: If a graph is missing, damaged or not that of the encoder.
 
     Example:
         >>> load_run(Path("no/such/run"))
@@ -132,6 +140,10 @@ def load_run(path: Path) -> TrainedRun:
             f"the run under {path} has no finished epoch: train it again into the same folder"
         )
     encoder = FeatureEncoder.load(folder.encoder)
+    macro_graph = None
+    if experiment.uses_macro_graph:
+        macro_graph = MacroGraph.load(folder.macro_graph)
+        macro_graph.check(encoder_fingerprint=encoder.fingerprint())
     model = build_model(
         experiment.model.name,
         encoder.schema,
@@ -140,8 +152,10 @@ def load_run(path: Path) -> TrainedRun:
         exclude_inputs=experiment.model.exclude_inputs,
         bottom=experiment.model.bottom,
         numeric_bins=experiment.model.numeric_bins,
+        # Training rows are behind this model.
+        macro_graph=None if macro_graph is None else macro_graph.scored_version(),
     )
     model.build_weights()
     restore_checkpoint(tf.train.Checkpoint(model=model), best.model_checkpoint_path)
     bundle = GraphBundle.load(folder.graph) if model.uses_graph else None
-    return TrainedRun(experiment, encoder, model, bundle)
+    return TrainedRun(experiment, encoder, model, bundle, macro_graph)

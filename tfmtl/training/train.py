@@ -95,6 +95,9 @@ def train(
         if not resume:
             data.bundle.save(run.graph)
         sampler = _sampler(experiment, data.bundle, data.train)
+    if experiment.uses_macro_graph and not resume:
+        assert data.macro_graph is not None
+        data.macro_graph.save(run.macro_graph)
     model = build_model(
         experiment.model.name,
         data.loaded.log.schema,
@@ -103,6 +106,7 @@ def train(
         exclude_inputs=experiment.model.exclude_inputs,
         bottom=resolved["bottom"],
         numeric_bins=experiment.model.numeric_bins,
+        macro_graph=data.macro_graph if experiment.uses_macro_graph else None,
     )
     batch_size = min(settings.batch_size, len(data.train))
     learning_rate = _learning_rate(settings, len(data.train) // batch_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from tfmtl.models.task_chains import task_chains
+from tfmtl.data.task_chains import task_chains
 from tfmtl.schema import Task
 
 

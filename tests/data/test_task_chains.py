@@ -3,7 +3,7 @@ import itertools
 import pytest
 
 from tests.models.behavior_chain import CHAIN, PARENTS
-from tfmtl.models.task_chains import task_chains
+from tfmtl.data.task_chains import task_chains
 from tfmtl.schema import Task
 
 

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from tfmtl.models.behavior_ranks import behavior_ranks
+from tfmtl.graph.behavior_ranks import behavior_ranks
 from tfmtl.schema import Task
 
 
