@@ -88,3 +88,41 @@ def test_refuses_columns_that_do_not_fit():
         interaction_stores(two, two, bits, 2, 3)
     with pytest.raises(ValueError, match=r"expected columns in \[0, 3\); received \[-1, 1\]"):
         interaction_stores(two, np.array([1, -1]), bits, 3, 3)
+
+
+def test_merged_rows_of_a_pair_keep_the_latest_time():
+    users, items = np.array([1, 2, 1, 1, 0, 1]), np.array([3, 3, 3, 2, 3, 3])
+    bits, times = np.array([1, 1, 2, 4, 1, 1], np.uint8), np.array([9, -4, 30, 7, 99, 12])
+    item_user, user_item = interaction_stores(users, items, bits, 3, 4, times=times, merge=True)
+    assert stored_edges(item_user) == [(1, 2, 4), (1, 3, 3), (2, 3, 1)]
+    assert item_user.data["time"].tolist() == [7, 30, -4]
+    assert (item_user.order, item_user.data["time"].dtype) == ("column", np.int32)
+    # Item 3 met user 1 last at 30 and user 2 at -4; the transpose takes times along.
+    assert stored_edges(user_item) == [(2, 1, 4), (3, 1, 3), (3, 2, 1)]
+    assert user_item.data["time"].tolist() == [7, 30, -4]
+    assert times.tolist() == [9, -4, 30, 7, 99, 12]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_merging_with_times_equals_a_dictionary_of_pairs(seed):
+    rng = np.random.default_rng(seed)
+    users, items = rng.integers(1, 12, 200), rng.integers(1, 9, 200)
+    bits, times = rng.integers(1, 8, 200).astype(np.uint8), rng.integers(-50, 50, 200)
+    latest = {}
+    for user, item, time in zip(users.tolist(), items.tolist(), times.tolist(), strict=True):
+        latest[user, item] = max(time, latest.get((user, item), -99))
+    timed, _ = interaction_stores(users, items, bits, 12, 9, times=times, merge=True)
+    untimed, _ = interaction_stores(users, items, bits, 12, 9)
+    assert stored_edges(timed) == stored_edges(untimed)
+    assert timed.data["time"].tolist() == [latest[pair] for pair in sorted(latest)]
+
+
+def test_merging_without_times_or_rows():
+    one, bits = np.array([1, 1]), np.array([1, 2], np.uint8)
+    merged, _ = interaction_stores(one, one, bits, 2, 2, merge=True)
+    assert stored_edges(merged) == [(1, 1, 3)]
+    assert list(merged.data) == ["behavior"]
+    none = one[:0]
+    empty, _ = interaction_stores(none, none, bits[:0], 3, 2, times=none, merge=True)
+    assert empty.data["time"].tolist() == []
+    assert empty.degrees.tolist() == [0, 0, 0]

@@ -132,9 +132,11 @@ def test_names_the_missing_features(embedding):
         embedding(batch)
 
 
-def test_refuses_no_inputs():
-    with pytest.raises(ValueError, match="expected at least one input; received none"):
-        FeatureEmbedding([])
+def test_without_inputs_there_is_no_table():
+    layer = FeatureEmbedding([])
+    layer.build(None)
+    assert layer.weights == []
+    assert layer.width("user") == 0
 
 
 def test_refuses_no_width():

@@ -7,7 +7,7 @@ from scipy.optimize import linear_sum_assignment
 
 
 def align_groups(groups: np.ndarray, previous: np.ndarray, num_groups: int) -> np.ndarray:
-    """Renumbers groups so that as many nodes as possible keep their group's number.
+    """New numbers of groups, under which as many nodes as possible keep their group's number.
 
     A trained model has an embedding per macro node; grouped anew, macro nodes come in another order
     and the embeddings would describe others. The one-to-one assignment with the most common members
@@ -19,13 +19,14 @@ def align_groups(groups: np.ndarray, previous: np.ndarray, num_groups: int) -> n
         num_groups: Number of groups G.
 
     Returns:
-        `int32 [N]`: the new groups under their new numbers.
+        New number of each group, `int32 [G + 1]`, that of 0 being 0.
 
     Raises:
         ValueError: If a group is out of range.
 
     Example:
-        >>> align_groups(np.array([2, 2, 1, 0, 1]), np.array([1, 1, 2, 2, 0]), 2).tolist()
+        >>> groups, previous = np.array([2, 2, 1, 0, 1]), np.array([1, 1, 2, 2, 0])
+        >>> align_groups(groups, previous, 2)[groups].tolist()
         [1, 1, 2, 0, 2]
     """
     for name, values in (("groups", groups), ("previous", previous)):
@@ -39,5 +40,4 @@ def align_groups(groups: np.ndarray, previous: np.ndarray, num_groups: int) -> n
     both = (groups > 0) & (previous > 0)
     np.add.at(common, (groups[both] - 1, previous[both] - 1), 1)
     _, columns = linear_sum_assignment(common, maximize=True)
-    numbers = np.concatenate([[0], columns + 1]).astype(np.int32)
-    return numbers[groups]
+    return np.concatenate([[0], columns + 1]).astype(np.int32)

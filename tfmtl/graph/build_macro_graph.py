@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from tfmtl.graph.macro_graph import MacroGraph
 from tfmtl.graph.macro_graph_of_stores import Stores, macro_graph_of_stores
 from tfmtl.graph.macro_groups import PreviousGroups
 from tfmtl.graph.training_versions import training_versions
-from tfmtl.schema import ITEM_ID, USER_ID
+from tfmtl.schema import ITEM_ID, USER_ID, Schema
 
 if TYPE_CHECKING:
     from tfmtl.data.feature_encoder import FeatureEncoder
@@ -41,7 +41,8 @@ def build_macro_graph(
 
     Every row with a positive behaviour is an edge; rows of one pair are merged, their behaviours
     or-ed and the latest time kept. Version 0 of the tables counts all rows; `training_versions`
-    tells which version each training row reads. Groups come from all rows, as vocabularies do.
+    tells which version each training row reads. Nodes are grouped anew in every version, around
+    centres that come from all rows, as vocabularies do.
 
     A rebuild with `previous` keeps what macro nodes mean to a trained model: every day without
     `regroup`, which leaves known nodes where they are, and now and then with it, which groups anew
@@ -65,8 +66,10 @@ def build_macro_graph(
     Raises:
         TypeError: If a log is not a training log.
         ValueError: If a behaviour or a feature is unknown, no row shows a behaviour, there are
-            fewer active nodes than macro nodes, `counting: history` comes without a history, or
-            the previous graph has other numbers of macro nodes.
+            fewer active nodes than macro nodes, `counting: history` comes without a history, the
+            history has other tasks, or the previous graph has other numbers of macro nodes or
+            other categories as macro item nodes.
+        BundleError: If the previous graph was built with another encoder.
 
     References:
         MGOE (KDD 2026), merging interaction matrix, preference-based grouping and macro task
@@ -93,9 +96,13 @@ def build_macro_graph(
         )
     schema = train.schema
     behaviors = checked_behaviors(schema, config.behaviors)
-    scores = behavior_scores(schema.tasks, beta=config.beta, behaviors=behaviors)
-    if config.scores == "count":
-        scores = (scores > 0).astype(np.float32)
+    if history is not None and history.schema.task_names != schema.task_names:
+        raise ValueError(
+            f"expected the tasks {list(schema.task_names)} in the history as well; received "
+            f"{list(history.schema.task_names)}: read both logs with one schema"
+        )
+    scores = edge_scores(schema, config)
+    categories = item_categories(encoder, config.item_groups)
     edges = _Edges(train, history, encoder, behaviors, config)
     count = 1 if config.counting == "history" else config.folds
     return macro_graph_of_stores(
@@ -103,8 +110,8 @@ def build_macro_graph(
         scores,
         config,
         partial=[partial(edges.stores, without=version) for version in range(1, count + 1)],
-        item_categories=_item_categories(encoder, config.item_groups),
-        previous=_carried_over(previous, encoder, config, regroup),
+        item_categories=categories,
+        previous=_carried_over(previous, encoder, config, categories, regroup),
         manifest={
             "tasks": list(schema.task_names),
             "time_window": time_window([train] if history is None else [train, history]),
@@ -116,6 +123,14 @@ def build_macro_graph(
         folder=folder,
         progress=progress,
     )
+
+
+def edge_scores(schema: Schema, config: MacroConfig) -> np.ndarray:
+    """What an edge weighs, for every combination of behaviours, `float32 [2^T]`."""
+    scores = behavior_scores(
+        schema.tasks, beta=config.beta, behaviors=checked_behaviors(schema, config.behaviors)
+    )
+    return (scores > 0).astype(np.float32) if config.scores == "count" else scores
 
 
 class _Edges:
@@ -171,7 +186,8 @@ class _Edges:
         )
 
 
-def _item_categories(encoder: FeatureEncoder, feature: str | None) -> np.ndarray | None:
+def item_categories(encoder: FeatureEncoder, feature: str | None) -> np.ndarray | None:
+    """Category of each item, `[N_I]`, in a categorical item feature; `None` without one."""
     if feature is None:
         return None
     columns = encoder.node_features("item")
@@ -185,10 +201,18 @@ def _item_categories(encoder: FeatureEncoder, feature: str | None) -> np.ndarray
     return columns[feature]
 
 
+def _category_names(encoder: FeatureEncoder, macro: dict[str, Any]) -> tuple[Any, ...]:
+    """The feature whose categories are macro items, and their values in order."""
+    feature = macro["item_groups"]
+    owners = [spec.vocabulary for spec in encoder.inputs if spec.name == feature]
+    return feature, [encoder.vocabularies[owner].values.tolist() for owner in owners if owner]
+
+
 def _carried_over(
     previous: tuple[MacroGraph, FeatureEncoder] | None,
     encoder: FeatureEncoder,
     config: MacroConfig,
+    categories: np.ndarray | None,
     regroup: bool,
 ) -> PreviousGroups | None:
     """Previous groups of the ids of the new encoder."""
@@ -196,21 +220,30 @@ def _carried_over(
         return None
     graph, before = previous
     graph.check(encoder_fingerprint=before.fingerprint())
-    counts = {"user_nodes": graph.num_user_nodes, "item_nodes": graph.num_item_nodes}
-    for name, count in counts.items():
-        if name == "item_nodes" and config.item_groups is not None:
-            continue
-        if getattr(config, name) != count:
+    item_nodes = config.item_nodes if categories is None else int(categories.max())
+    for name, received, count in (
+        ("user_nodes", config.user_nodes, graph.num_user_nodes),
+        ("item_nodes", item_nodes, graph.num_item_nodes),
+    ):
+        if received != count:
             raise ValueError(
                 f"expected as many macro nodes as in the previous macro graph, {name} {count}; "
-                f"received {getattr(config, name)}: keep the number, or build without the previous "
-                "one and train anew"
+                f"received {received}: keep the number, or build without the previous one and "
+                "train anew"
             )
+    if categories is not None and _category_names(before, graph.manifest["macro"]) != (
+        _category_names(encoder, config.model_dump())
+    ):
+        raise ValueError(
+            f"expected the categories of the previous macro graph under their old numbers as "
+            f"macro.item_groups {config.item_groups!r}; received others: fit the encoder on items "
+            "of the same categories, or build without the previous one and train anew"
+        )
 
     def carried(name: str, numbers: np.ndarray) -> np.ndarray:
         known = before.vocabularies[name].encode(encoder.vocabularies[name].values)
         return np.concatenate([[0], numbers[known]]).astype(np.int32)
 
     return PreviousGroups(
-        carried(USER_ID, graph.user_groups), carried(ITEM_ID, graph.item_groups), regroup
+        carried(USER_ID, graph.user_groups[0]), carried(ITEM_ID, graph.item_groups[0]), regroup
     )

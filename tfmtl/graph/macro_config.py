@@ -6,6 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# Numbers of macro nodes take 16 bits while tables are made.
+MOST_NODES = 65_000
+
 
 class MacroConfig(BaseModel):
     """How users and items are grouped into macro nodes, and what is tabulated about them.
@@ -41,8 +44,8 @@ class MacroConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    user_nodes: int = Field(default=50, ge=1, le=65_000)
-    item_nodes: int = Field(default=50, ge=1, le=65_000)
+    user_nodes: int = Field(default=50, ge=1, le=MOST_NODES)
+    item_nodes: int = Field(default=50, ge=1, le=MOST_NODES)
     behaviors: tuple[str, ...] | None = None
     scores: Literal["merged", "count"] = "merged"
     beta: float = Field(default=0.8, allow_inf_nan=False)

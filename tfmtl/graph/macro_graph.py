@@ -35,8 +35,8 @@ class MacroGraph:
     tasks, L recent neighbours. Row 0 of every table is that of the unknown id: zeros.
 
     Args:
-        user_groups: Macro node of each user, `int32 [N_U]` in `0..G_U`; 0 for none.
-        item_groups: Macro node of each item, `int32 [N_I]` in `0..G_I`.
+        user_groups: Macro node of each user, `int32 [V, N_U]` in `0..G_U`; 0 for none.
+        item_groups: Macro node of each item, `int32 [V, N_I]` in `0..G_I`.
         user_rows: `float16 [V, N_U, (G_I + 1) + (G_U + 1) + T (G_I + 1)]`, see `MacroTables`.
         item_rows: `float16 [V, N_I, (G_U + 1) + (G_I + 1) + T (G_U + 1)]`.
         recent_items: Latest items of each user, `int32 [V, N_U, L]`, padded with 0.
@@ -84,6 +84,8 @@ class MacroGraph:
         of_items, of_users = self.num_item_nodes + 1, self.num_user_nodes + 1
         recent = self.recent_items.shape[-1]
         expected = {
+            "user_groups": (versions, users),
+            "item_groups": (versions, items),
             "user_rows": (versions, users, of_items + of_users + self.num_tasks * of_items),
             "item_rows": (versions, items, of_users + of_items + self.num_tasks * of_users),
             "recent_items": (versions, users, recent),
@@ -105,12 +107,12 @@ class MacroGraph:
     @property
     def num_users(self) -> int:
         """Number of user ids, the unknown user 0 included."""
-        return int(self.user_groups.shape[0])
+        return int(self.user_groups.shape[-1])
 
     @property
     def num_items(self) -> int:
         """Number of item ids, the unknown item 0 included."""
-        return int(self.item_groups.shape[0])
+        return int(self.item_groups.shape[-1])
 
     def scored_version(self) -> MacroGraph:
         """The macro graph with version 0 alone: all that serving needs."""
@@ -192,4 +194,4 @@ class MacroGraph:
 
 
 ARRAYS = tuple(f.name for f in fields(MacroGraph) if f.type == "np.ndarray")
-VERSIONED = tuple(name for name in ARRAYS if name not in ("user_groups", "item_groups", "scores"))
+VERSIONED = tuple(name for name in ARRAYS if name != "scores")

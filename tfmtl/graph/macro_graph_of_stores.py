@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,11 @@ def macro_graph_of_stores(
 ) -> MacroGraph:
     """Groups nodes and tabulates their macro neighbourhoods, without a log.
 
-    Groups and activity weights come from the whole graph. Time is linear in the edges; memory
-    beside the stores is 6 bytes per edge and direction and a sketch of `sketch_dim` numbers per
-    node of one side, and, without a folder, the tables.
+    The centres of groups come from the whole graph; in each version of the tables nodes join the
+    nearest centre by the rows of that version. A macro node that a row's own edge helped to choose
+    would tell of it: items that one user liked are close to one another. Time is linear in the
+    edges; memory beside the stores is 6 bytes per edge and direction and a sketch of `sketch_dim`
+    numbers per node of one side, and, without a folder, the tables.
 
     Args:
         whole: Edges grouped by user and by item, with `behavior`, each pair once, and with `time`
@@ -56,7 +59,8 @@ def macro_graph_of_stores(
         The macro graph, in memory or under `folder`.
 
     Raises:
-        ValueError: If no node is active, or fewer than macro nodes are.
+        ValueError: If no node is active, fewer are than macro nodes, or the scores are not those of
+            all combinations of behaviours.
         FileExistsError: If `folder` holds something else.
 
     Example:
@@ -68,58 +72,95 @@ def macro_graph_of_stores(
         >>> graph.item_groups.tolist()
         [0, 1, 1]
     """
-    item_user, user_item = whole
-    users, items = group_nodes(
-        item_user,
-        user_item,
-        scores,
-        config,
-        item_categories=item_categories,
-        previous=previous,
-        progress=progress,
+    highest = int(whole[0].data["behavior"].max(initial=0))
+    if len(scores).bit_count() != 1 or highest >= len(scores):
+        raise ValueError(
+            "expected a score for every combination of T behaviours, 2^T of them; received "
+            f"{len(scores)} scores and a combination numbered {highest}: take behavior_scores of "
+            "all tasks"
+        )
+    # The folder is entered first, so that one of something else is refused before hours of work.
+    place: AbstractContextManager[Path | None] = (
+        nullcontext() if folder is None else written_aside(folder, MANIFEST)
     )
-    versions = [lambda: whole, *partial]
-    if folder is None:
-        arrays = _tables(versions, scores, config, users, items, None, progress)
-        return _graph(arrays, users, items, scores, manifest)
-    with written_aside(folder, MANIFEST) as aside:
-        arrays = _tables(versions, scores, config, users, items, aside, progress)
-        graph = _graph(arrays, users, items, scores, manifest)
-        for name in ("user_groups", "item_groups", "scores"):
-            np.save(aside / f"{name}.npy", getattr(graph, name))
+    with place as aside:
+        versions = [lambda: whole, *partial]
+        graph = _graph(
+            versions, scores, config, item_categories, previous, manifest or {}, aside, progress
+        )
+        if folder is None or aside is None:
+            return graph
+        np.save(aside / "scores.npy", scores)
         graph.write_manifest(aside)
-        del arrays, graph
+        del graph
     return MacroGraph.load(folder)
 
 
 def _graph(
-    arrays: dict[str, np.ndarray],
-    users: Groups,
-    items: Groups,
+    versions: list[Callable[[], Stores]],
     scores: np.ndarray,
-    manifest: dict[str, Any] | None,
+    config: MacroConfig,
+    item_categories: np.ndarray | None,
+    previous: PreviousGroups | None,
+    manifest: dict[str, Any],
+    folder: Path | None,
+    progress: bool,
 ) -> MacroGraph:
+    whole: tuple[Groups, Groups] | None = None
+    filled: dict[str, FilledArray] = {}
+    num_tasks = len(scores).bit_length() - 1
+    for stores in versions:
+        item_user, user_item = stores()
+        users, items = group_nodes(
+            item_user,
+            user_item,
+            scores,
+            config,
+            item_categories=item_categories,
+            previous=previous,
+            like=whole,
+            progress=progress,
+        )
+        if whole is None:
+            whole = users, items
+            filled = _empty_arrays(len(versions), scores, config, users, items, folder)
+        tables = MacroTables(
+            MacroSide(item_user, users.numbers, users.weights, users.count),
+            MacroSide(user_item, items.numbers, items.weights, items.count),
+            scores,
+            num_tasks,
+            progress=progress,
+        )
+        for name, blocks in (("user_rows", tables.user_rows()), ("item_rows", tables.item_rows())):
+            for rows in blocks:
+                filled[name].extend(rows)
+        del tables
+        for noun, groups, edges in (("user", users, user_item), ("item", items, item_user)):
+            filled[f"{noun}_groups"].extend(groups.numbers[np.newaxis])
+            for neighbors, behaviors in recent_neighbors(
+                edges, scores, config.recent, progress=progress
+            ):
+                filled[f"recent_{noun}s"].extend(neighbors)
+                filled[f"recent_{noun}_behaviors"].extend(behaviors)
+    assert whole is not None
     return MacroGraph(
-        user_groups=users.numbers,
-        item_groups=items.numbers,
-        **arrays,
+        **{name: array.finished() for name, array in filled.items()},
         scores=scores,
-        num_tasks=len(scores).bit_length() - 1,
-        num_user_nodes=users.count,
-        num_item_nodes=items.count,
-        manifest=manifest or {},
+        num_tasks=num_tasks,
+        num_user_nodes=whole[0].count,
+        num_item_nodes=whole[1].count,
+        manifest=manifest,
     )
 
 
-def _tables(
-    versions: list[Callable[[], Stores]],
+def _empty_arrays(
+    num_versions: int,
     scores: np.ndarray,
     config: MacroConfig,
     users: Groups,
     items: Groups,
     folder: Path | None,
-    progress: bool,
-) -> dict[str, np.ndarray]:
+) -> dict[str, FilledArray]:
     num_tasks = len(scores).bit_length() - 1
     of_users, of_items = users.count + 1, items.count + 1
     bits = np.min_scalar_type(len(scores) - 1)
@@ -133,31 +174,12 @@ def _tables(
         "recent_user_behaviors": (config.recent, bits),
     }
     of_user = ("user_rows", "recent_items", "recent_item_behaviors")
-    filled = {
-        name: FilledArray(
-            (len(versions), lengths["user" if name in of_user else "item"], width),
-            dtype,
-            None if folder is None else folder / f"{name}.npy",
-        )
+    shapes: dict[str, tuple[tuple[int, ...], npt.DTypeLike]] = {
+        name: ((num_versions, lengths["user" if name in of_user else "item"], width), dtype)
         for name, (width, dtype) in widths.items()
     }
-    for stores in versions:
-        item_user, user_item = stores()
-        tables = MacroTables(
-            MacroSide(item_user, users.numbers, users.weights, users.count),
-            MacroSide(user_item, items.numbers, items.weights, items.count),
-            scores,
-            num_tasks,
-            progress=progress,
-        )
-        for name, blocks in (("user_rows", tables.user_rows()), ("item_rows", tables.item_rows())):
-            for rows in blocks:
-                filled[name].extend(rows)
-        del tables
-        for noun, edges in (("item", item_user), ("user", user_item)):
-            for neighbors, behaviors in recent_neighbors(
-                edges, scores, config.recent, progress=progress
-            ):
-                filled[f"recent_{noun}s"].extend(neighbors)
-                filled[f"recent_{noun}_behaviors"].extend(behaviors)
-    return {name: array.finished() for name, array in filled.items()}
+    shapes |= {f"{side}_groups": ((num_versions, size), np.int32) for side, size in lengths.items()}
+    return {
+        name: FilledArray(shape, dtype, None if folder is None else folder / f"{name}.npy")
+        for name, (shape, dtype) in shapes.items()
+    }

@@ -18,7 +18,8 @@ def _project(indptr, indices, scores, behaviors, first, last, seed, scale, out):
         total[:] = 0
         for edge in range(indptr[row], indptr[row + 1]):
             score = scores[behaviors[edge]] * scale
-            state = np.uint64(indices[edge]) * np.uint64(0x9E3779B97F4A7C15) + seed
+            # With SplitMix64's own step, each source would share its words with the next one.
+            state = np.uint64(indices[edge]) * np.uint64(0xD1342543DE82EF95) + seed
             for start in range(0, dim, 32):
                 # One step of SplitMix64 gives 64 bits, of which the upper 32 are used.
                 state += np.uint64(0x9E3779B97F4A7C15)
@@ -42,6 +43,51 @@ def _multiply(indptr, indices, scores, behaviors, rows, other, out):  # type: ig
             source = other[indices[edge]]
             for column in range(total.size):
                 total[column] += score * source[column]
+
+
+def random_projection(
+    columns: CSR, scores: np.ndarray, dim: int, seed: int, *, progress: bool = False
+) -> np.ndarray:
+    """S^T Omega, with the random signs of `NeighborhoodSketch`.
+
+    Args:
+        columns: Edges grouped by the M nodes whose neighbours are sketched, with `behavior`.
+        scores: Score per combination of behaviours, `float32`.
+        dim: Columns k.
+        seed: Seed of the signs.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        `float32 [M, k]`. A row depends on the ids and behaviours of its own edges alone.
+
+    Example:
+        >>> edges = CSR.from_edges(np.array([0]), np.array([0]), 1, 1,
+        ...                        {"behavior": np.array([1], np.uint8)})
+        >>> abs(random_projection(edges, np.array([0, 1], np.float32), 4, seed=0)).tolist()
+        [[0.5, 0.5, 0.5, 0.5]]
+    """
+    projected = np.empty((columns.num_rows, dim), np.float32)
+    state = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
+    scale = np.float32(dim**-0.5)
+
+    def block(first: int, last: int) -> None:
+        _project(
+            columns.indptr,
+            columns.indices,
+            scores,
+            columns.data["behavior"],
+            first,
+            last,
+            state,
+            scale,
+            projected,
+        )
+
+    for _ in row_blocks(
+        block, columns.num_rows, description="Sketching neighbourhoods", progress=progress
+    ):
+        pass
+    return projected
 
 
 class NeighborhoodSketch:
@@ -86,27 +132,7 @@ class NeighborhoodSketch:
     ):
         self._rows = rows
         self._scores = scores
-        self._projected = np.empty((columns.num_rows, dim), np.float32)
-        state = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
-        scale = np.float32(dim**-0.5)
-
-        def block(first: int, last: int) -> None:
-            _project(
-                columns.indptr,
-                columns.indices,
-                scores,
-                columns.data["behavior"],
-                first,
-                last,
-                state,
-                scale,
-                self._projected,
-            )
-
-        for _ in row_blocks(
-            block, columns.num_rows, description="Sketching neighbourhoods", progress=progress
-        ):
-            pass
+        self._projected = random_projection(columns, scores, dim, seed, progress=progress)
 
     @property
     def num_rows(self) -> int:

@@ -6,12 +6,16 @@ from typing import Protocol
 
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_limits
 
 from tfmtl.graph.row_blocks import row_blocks
 
 # More rows than these do not move centres of a few hundred clusters.
 _FITTED_ROWS_PER_CLUSTER = 1000
 _FEWEST_FITTED_ROWS = 20_000
+# The products here are small, or row_blocks makes one per core already: more threads of BLAS wait
+# for one another, and on a machine that others use too take twenty times as long.
+_BLAS_THREADS = 1
 
 
 class NodeRows(Protocol):
@@ -20,6 +24,41 @@ class NodeRows(Protocol):
     def take(self, nodes: np.ndarray) -> np.ndarray:
         """Rows of some nodes, `float32 [n, k]`."""
         ...
+
+
+def fitted_nodes(
+    weights: np.ndarray, num_clusters: int, *, seed: int = 0, noun: str = "nodes"
+) -> tuple[np.ndarray, int]:
+    """The active nodes that `fit_centers` fits to: all of them, or a random sample.
+
+    Args:
+        weights: w, `float32 [N]`; nodes of weight 0 are not active.
+        num_clusters: Number of clusters G.
+        seed: Seed of the sample.
+        noun: What the nodes are called in an error.
+
+    Returns:
+        Nodes, ascending, and the seed of k-means.
+
+    Raises:
+        ValueError: If fewer nodes than clusters are active.
+
+    Example:
+        >>> fitted_nodes(np.array([0, 1, 0.5], np.float32), 2)[0].tolist()
+        [1, 2]
+    """
+    active = np.flatnonzero(weights > 0)
+    if active.size < num_clusters:
+        raise ValueError(
+            f"expected at least as many active {noun} as macro nodes; received {active.size} "
+            f"active {noun} for {num_clusters} macro nodes: lower the number of macro nodes or the "
+            "threshold of activity"
+        )
+    generator = np.random.default_rng(seed)
+    most = max(_FEWEST_FITTED_ROWS, _FITTED_ROWS_PER_CLUSTER * num_clusters)
+    if active.size > most:
+        active = np.sort(generator.choice(active, most, replace=False))
+    return active, int(generator.integers(2**31))
 
 
 def fit_centers(
@@ -60,23 +99,10 @@ def fit_centers(
         >>> fit_centers(Plane(), np.ones(3, np.float32), 2).round(2).tolist()
         [[0.0, 1.0], [1.0, 0.0]]
     """
-    active = np.flatnonzero(weights > 0)
-    if active.size < num_clusters:
-        raise ValueError(
-            f"expected at least as many active {noun} as macro nodes; received {active.size} "
-            f"active {noun} for {num_clusters} macro nodes: lower the number of macro nodes or the "
-            "threshold of activity"
-        )
-    generator = np.random.default_rng(seed)
-    most = max(_FEWEST_FITTED_ROWS, _FITTED_ROWS_PER_CLUSTER * num_clusters)
-    if active.size > most:
-        active = np.sort(generator.choice(active, most, replace=False))
-    fitted = MiniBatchKMeans(
-        num_clusters,
-        batch_size=4096,
-        n_init=3,
-        random_state=int(generator.integers(2**31)),
-    ).fit(_unit_rows(rows.take(active)), sample_weight=weights[active])
+    active, state = fitted_nodes(weights, num_clusters, seed=seed, noun=noun)
+    estimator = MiniBatchKMeans(num_clusters, batch_size=4096, n_init=3, random_state=state)
+    with threadpool_limits(_BLAS_THREADS, user_api="blas"):
+        fitted = estimator.fit(_unit_rows(rows.take(active)), sample_weight=weights[active])
     return np.asarray(fitted.cluster_centers_, np.float32)
 
 
@@ -116,7 +142,8 @@ def nearest_centers(
         return np.where(linked[first:last], scores.argmax(axis=1) + 1, 0).astype(np.int32)
 
     blocks = row_blocks(block, len(linked), description="Grouping nodes", progress=progress)
-    return np.concatenate([np.zeros(0, np.int32), *blocks])
+    with threadpool_limits(_BLAS_THREADS, user_api="blas"):
+        return np.concatenate([np.zeros(0, np.int32), *blocks])
 
 
 def member_centers(
@@ -142,7 +169,6 @@ def member_centers(
         [[0.5, 0.5], [0.0, 1.0]]
     """
     members = np.flatnonzero((groups > 0) & (weights > 0))
-    sums: np.ndarray | float = 0.0
     totals = np.bincount(groups[members] - 1, weights[members], num_clusters)
 
     def block(first: int, last: int) -> np.ndarray:
@@ -152,8 +178,9 @@ def member_centers(
         np.add.at(block_sums, groups[nodes] - 1, weighted)
         return block_sums
 
+    sums = block(0, 0)
     for block_sums in row_blocks(block, len(members)):
-        sums = sums + block_sums
+        sums += block_sums
     with np.errstate(invalid="ignore"):
         return np.asarray(sums / totals[:, np.newaxis], np.float32)
 

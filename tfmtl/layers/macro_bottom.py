@@ -20,10 +20,14 @@ from tfmtl.schema import ITEM_ID, USER_ID
 class MacroStates(NamedTuple):
     """What a macro bottom gives for a batch.
 
-    Attributes:
+    Args:
         rows: Macro neighbourhoods of the rows.
         by_task: z^t `float [B, 10 d]` by task, or `[B, 2 d]` without neighbourhoods.
         micro: r `float [B, 4 d]`, or None without latest neighbours.
+
+    Example:
+        >>> MacroStates._fields
+        ('rows', 'by_task', 'micro')
     """
 
     rows: MacroRows
@@ -118,10 +122,12 @@ class MacroBottom(keras.layers.Layer):
         self.micro = bool(micro)
         if not self.micro:
             return
-        initializer = keras.initializers.RandomNormal(stddev=dim**-0.5 / 2)
         self._tables = {
             name: keras.layers.Embedding(
-                size, dim, embeddings_initializer=initializer.clone(), name=f"recent_{name}"
+                size,
+                dim,
+                embeddings_initializer=keras.initializers.RandomNormal(stddev=dim**-0.5 / 2),
+                name=f"recent_{name}",
             )
             for name, size in (
                 ("users", graph.num_users),

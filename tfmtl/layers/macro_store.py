@@ -54,12 +54,7 @@ class MacroStore:
         self.num_items = graph.num_items
         self._has_versions = graph.num_versions > 1
         self._tables = {
-            name: _frozen(name, getattr(graph, name).reshape(-1, getattr(graph, name).shape[-1]))
-            for name in VERSIONED
-        }
-        self._groups = {
-            USER_ID: _frozen("user_groups", graph.user_groups),
-            ITEM_ID: _frozen("item_groups", graph.item_groups),
+            name: _frozen(name, _versions_joined(getattr(graph, name))) for name in VERSIONED
         }
         self._log_scores = _frozen("log_scores", np.log1p(graph.scores))
 
@@ -82,8 +77,8 @@ class MacroStore:
         item_users, item_items, item_tasks = tf.split(
             self._gathered("item_rows", item), [of_users, of_items, self.num_tasks * of_users], 1
         )
-        item_bits = tf.cast(tf.gather(self._tables["recent_item_behaviors"], user), tf.int32)
-        user_bits = tf.cast(tf.gather(self._tables["recent_user_behaviors"], item), tf.int32)
+        item_bits = tf.gather(self._tables["recent_item_behaviors"], user)
+        user_bits = tf.gather(self._tables["recent_user_behaviors"], item)
         return MacroRows(
             user_items=user_items,
             user_users=user_users,
@@ -97,8 +92,8 @@ class MacroStore:
             recent_users=tf.gather(self._tables["recent_users"], item),
             recent_user_behaviors=user_bits,
             recent_user_scores=tf.gather(self._log_scores, user_bits),
-            user_group=tf.gather(self._groups[USER_ID], features[USER_ID]),
-            item_group=tf.gather(self._groups[ITEM_ID], features[ITEM_ID]),
+            user_group=tf.gather(self._tables["user_groups"], user),
+            item_group=tf.gather(self._tables["item_groups"], item),
         )
 
     def _places(self, features: Mapping[str, Any], name: str, count: int) -> tf.Tensor:
@@ -109,6 +104,13 @@ class MacroStore:
 
     def _gathered(self, name: str, places: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.gather(self._tables[name], places), tf.float32)
+
+
+def _versions_joined(values: np.ndarray) -> np.ndarray:
+    """`[V, N, ...]` as `[V N, ...]`: one gather finds a row of any version."""
+    joined = values.reshape(-1, *values.shape[2:])
+    # A GPU may have no gather of small integers.
+    return joined if joined.dtype == np.float16 else joined.astype(np.int32, copy=False)
 
 
 def _frozen(name: str, values: np.ndarray) -> tf.Variable:

@@ -45,6 +45,7 @@ class MGOE(MultiTaskModel):
         stop_gradient_across_tasks: See `MacroGraphBottom`.
         macro_bottom: Whether experts read macro neighbourhoods; without, embeddings alone.
         macro_tower: Whether towers read P^t.
+        hit: Whether they also read how much of P^t is in the macro node of the row's item.
         micro: Whether latest neighbours are read.
         transfer: Whether towers pass their states on.
         fusion_units: Width of f.
@@ -95,6 +96,7 @@ class MGOE(MultiTaskModel):
         stop_gradient_across_tasks: bool = False,
         macro_bottom: bool = True,
         macro_tower: bool = True,
+        hit: bool = True,
         micro: bool = True,
         transfer: bool = True,
         fusion_units: int = 200,
@@ -135,9 +137,10 @@ class MGOE(MultiTaskModel):
         self.towers = {
             name: MacroPredictionTower(
                 tower_units,
+                node_dim=dim,
                 tau=preference_tau,
                 preferences=macro_tower,
-                hit=macro_tower,
+                hit=macro_tower and hit,
                 transfer=transfer and name != self.sequence[0],
                 dropout=dropout,
                 l2=l2,
@@ -155,15 +158,21 @@ class MGOE(MultiTaskModel):
         shared = [] if states.micro is None else [states.micro]
         if self.embedding.inputs:
             shared.append(self.feature_input(features))
+        # Side by side, so that the one activation of all tasks has one set of statistics.
+        rows = [
+            tf.concat(
+                [tf.cast(part, self.compute_dtype) for part in (states.by_task[name], *shared)], -1
+            )
+            for name in self.task_names
+        ]
+        fused = tf.unstack(self.fusion(tf.stack(rows, axis=1), training=training), axis=1)
         logits: dict[str, tf.Tensor] = {}
         previous = None
         for name in self.sequence:
-            parts = [tf.cast(part, self.compute_dtype) for part in (states.by_task[name], *shared)]
-            fused = self.fusion(tf.concat(parts, axis=-1), training=training)
-            user_nodes, item_nodes = self.macro_bottom.graph_bottom.nodes_of(name)
             position = self.task_names.index(name)
+            user_nodes, item_nodes = self.macro_bottom.graph_bottom.nodes_of(name)
             logits[name], previous = self.towers[name](
-                fused,
+                fused[position],
                 states.rows.user_preferences[:, position],
                 states.rows.item_preferences[:, position],
                 item_nodes,

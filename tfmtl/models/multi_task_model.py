@@ -61,8 +61,8 @@ class MultiTaskModel(tfrs.Model):
 
     Raises:
         ValueError: If there are no inputs for a model without a macro graph, a task's name cannot
-            name an output or a reported loss, a bottom is unknown
-            or lacks node features or a macro graph, or the macro graph has other tasks.
+            name an output or a reported loss, a bottom is unknown or lacks node features or a
+            macro graph, or the macro graph has other tasks.
 
     Example:
         >>> class Constant(MultiTaskModel):
@@ -104,7 +104,7 @@ class MultiTaskModel(tfrs.Model):
             self.embedding.build(None)
         if not inputs and not self.needs_macro_graph and "macro" not in (bottom or {}):
             raise ValueError(
-                f"{type(self).__name__} reads features and received no inputs: keep some in "
+                f"{type(self).__name__} reads features and received no inputs: leave some out of "
                 "exclude_inputs, or choose a model of the macro graph, which reads ids alone"
             )
         if weighting == "uncertainty":
@@ -312,11 +312,12 @@ class MultiTaskModel(tfrs.Model):
 
 def _check_bottom(bottom: Mapping[str, Any], sources: Mapping[str, Any]) -> None:
     """Every bottom is known and has what it is made from."""
-    given = [name for name, source in sources.items() if source is not None]
-    if not set(bottom) <= set(given):
+    lacking = sorted(name for name in bottom if sources.get(name) is None)
+    if lacking:
         raise ValueError(
-            "expected bottom={'mgnn': options} with node_features, or {'macro': options} with "
-            f"macro_graph; received bottom {dict(bottom)} and what {given or 'no bottom'} needs"
+            "expected bottom 'mgnn' with node_features and 'macro' with macro_graph; received "
+            f"bottom {dict(bottom)} and nothing to make {lacking} from: pass it, as `build_model` "
+            "does"
         )
 
 
