@@ -20,7 +20,15 @@ from tfmtl.evaluation import Comparison, compare, write_report
 EXPERIMENTS = Path(__file__).with_name("experiments")
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 # In this order, as later ones ask about what earlier ones show.
-COMPARISONS = ("census", "chains", "kuairand", "models", "ablations")
+COMPARISONS = (
+    "census",
+    "chains",
+    "kuairand",
+    "models",
+    "ablations",
+    "macro",
+    "macro_ablations",
+)
 # Comparisons in which LightGBM stands beside the models.
 WITH_TREES = ("census", "kuairand", "models")
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 from rich.text import Text
 
-from tfmtl.graph import CHANNELS, SimilarityConfig
+from tfmtl.graph import CHANNELS, MacroConfig, SimilarityConfig
 from tfmtl.graph.interaction_graph import Edges
 from tfmtl.pipelines import beam as jobs
 from tfmtl.training import Experiment
+from tfmtl.training.yaml_document import parse_yaml, validated
 
 _DEFAULTS = SimilarityConfig()
 
@@ -27,6 +28,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _BEAM_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
+BlockRows = Annotated[
+    int, typer.Option("--block-rows", help="Users or items that a worker holds at a time.")
+]
+EncoderFolder = Annotated[str, typer.Option("--encoder", help="Folder of the saved encoder.")]
 GraphFolder = Annotated[str, typer.Option("--graph", help="Folder of the graph's shards.")]
 
 
@@ -53,7 +58,7 @@ def prepare(
 @app.command(context_settings=_BEAM_OPTIONS)
 def adjacency(
     context: typer.Context,
-    encoder: Annotated[str, typer.Option("--encoder", help="Folder of the saved encoder.")],
+    encoder: EncoderFolder,
     graph: GraphFolder,
     train: Annotated[
         list[str] | None, typer.Option("--train", help="Parquet files of training rows, a glob.")
@@ -68,9 +73,11 @@ def adjacency(
     before: Annotated[
         float | None, typer.Option("--before", help="Leave out rows of this time or later.")
     ] = None,
-    block_rows: Annotated[
-        int, typer.Option("--block-rows", help="Users or items that a worker holds at a time.")
-    ] = 1024,
+    latest_times: Annotated[
+        bool,
+        typer.Option("--latest-times", help="Write each pair's latest time, for a macro graph."),
+    ] = False,
+    block_rows: BlockRows = 1024,
 ) -> None:
     """Build the interaction graph of Parquet files."""
     counts = jobs.run_adjacency_job(
@@ -81,6 +88,7 @@ def adjacency(
         edges=edges,
         behaviors=tuple(behavior) if behavior else None,
         before=before,
+        latest_times=latest_times,
         block_rows=block_rows,
         options=_options(context),
     )
@@ -126,6 +134,62 @@ def assemble(
     bundle.save(output)
     edges = ", ".join(f"{name} {store.num_edges}" for name, store in bundle.edge_sets.items())
     typer.echo(f"{output}: {edges}")
+
+
+@app.command(context_settings=_BEAM_OPTIONS)
+def macro(
+    context: typer.Context,
+    graph: GraphFolder,
+    encoder: EncoderFolder,
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder to write.")],
+    experiment: Annotated[
+        Path | None, typer.Option("--experiment", help="Experiment whose macro section to follow.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting of the macro section, field=value.")
+    ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option("--groups", help="Output of a run on more rows, to share its macro nodes."),
+    ] = None,
+    block_rows: BlockRows = 1024,
+) -> None:
+    """Build the macro graph of an interaction graph."""
+    chosen: dict[str, Any] = {}
+    if experiment is not None:
+        chosen = Experiment.from_yaml(experiment).macro.model_dump()
+    for setting in settings or []:
+        field, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"expected --set field=value; received {setting!r}")
+        chosen[field.removeprefix("macro.")] = parse_yaml(value)
+    jobs.run_macro_job(
+        graph,
+        encoder,
+        output,
+        validated(MacroConfig, chosen),
+        groups=groups,
+        block_rows=block_rows,
+        options=_options(context),
+    )
+    typer.echo(f"{output}: macro graph")
+
+
+@app.command("assemble-macro")
+def assemble_macro(
+    macro: Annotated[str, typer.Option("--macro", help="Folder of the macro graph's shards.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Macro graph to write.")],
+    history: Annotated[
+        str | None, typer.Option("--history", help="Folder of the shards of the history alone.")
+    ] = None,
+) -> None:
+    """Read the shards of a macro graph into the one that models read."""
+    graph = jobs.assemble_macro_graph(macro, history=history, output=output)
+    versions = "1 version, for scoring alone" if graph.num_versions == 1 else "2 versions"
+    typer.echo(
+        f"{output}: {graph.num_user_nodes} macro users, {graph.num_item_nodes} macro items, "
+        f"{versions}"
+    )
 
 
 @app.command(context_settings=_BEAM_OPTIONS)

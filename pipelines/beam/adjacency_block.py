@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+
+from tfmtl.graph import CSR
 
 
 class AdjacencyBlock(NamedTuple):
@@ -47,10 +50,58 @@ class AdjacencyBlock(NamedTuple):
             values[order],
         )
 
+    @classmethod
+    def joined(cls, blocks: Iterable[AdjacencyBlock]) -> AdjacencyBlock:
+        """One block of the rows of several, which share no row.
+
+        Args:
+            blocks: At least one block.
+        """
+        rows, indptrs, indices, values = zip(*blocks, strict=True)
+        degrees = np.concatenate([np.diff(indptr) for indptr in indptrs])
+        joined = np.concatenate(rows)
+        order = np.argsort(joined, kind="stable")
+        starts = np.cumsum(degrees) - degrees
+        indptr = np.append(0, np.cumsum(degrees[order]))
+        places = np.repeat(starts[order] - indptr[:-1], degrees[order]) + np.arange(indptr[-1])
+        return cls(
+            joined[order], indptr, np.concatenate(indices)[places], np.concatenate(values)[places]
+        )
+
+    def split(self, block_rows: int) -> Iterator[tuple[int, AdjacencyBlock]]:
+        """The parts of the block that lie in each range of `block_rows` receivers.
+
+        Args:
+            block_rows: Receivers per range.
+
+        Yields:
+            Number of the range, and the part.
+        """
+        numbers = self.rows // block_rows
+        starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+        for start, end in zip(starts, np.append(starts[1:], numbers.size), strict=True):
+            edges = slice(self.indptr[start], self.indptr[end])
+            indptr = self.indptr[start : end + 1] - self.indptr[start]
+            yield (
+                int(numbers[start]),
+                AdjacencyBlock(
+                    self.rows[start:end], indptr, self.indices[edges], self.values[edges]
+                ),
+            )
+
     @property
     def receivers(self) -> np.ndarray:
         """Receiver of each edge, `int32 [E]`."""
         return np.repeat(self.rows, np.diff(self.indptr))
+
+    def to_csr(self, num_columns: int, **data: np.ndarray) -> CSR:
+        """The block as a store whose row r is the receiver `rows[r]`.
+
+        Args:
+            num_columns: Number of possible sources.
+            **data: Features of the edges.
+        """
+        return CSR(self.indptr, self.indices, num_columns, data)
 
     def to_table(self) -> pa.Table:
         """One Parquet row per receiver: `row`, and the lists `columns` and `values`."""

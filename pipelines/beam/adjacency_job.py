@@ -6,13 +6,16 @@ import json
 from collections.abc import Sequence
 
 import apache_beam as beam
+import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from tfmtl.data.arrow_columns import canonical
 from tfmtl.graph.interaction_graph import Edges
 from tfmtl.pipelines.beam.adjacency_shards import (
     INTERACTIONS,
+    LATEST_TIMES,
     WriteAdjacency,
     check_no_shards,
     read_document,
@@ -27,20 +30,28 @@ _EDGE_SETS = ("item_user", "user_item")
 _COUNTS = "counts.json"
 
 
-def _check_files(pattern: str, columns: list[str]) -> None:
-    """Looks into the first file, so that a wrong column is found before workers start."""
+def _schema_of_files(pattern: str, columns: list[str]) -> pa.Schema:
+    """Schema of the first file, so that a wrong column is found before workers start."""
     found = FileSystems.match([pattern])[0].metadata_list
     if not found:
         raise FileNotFoundError(f"no file {pattern}; expected a path or a glob of Parquet files")
     path = min(entry.path for entry in found)
     with FileSystems.open(path) as file:
-        names = pq.read_schema(file).names
+        schema = pq.read_schema(file)
+    names = schema.names
     missing = [name for name in columns if name not in names]
     if missing:
         raise ValueError(
             f"{path}: no columns {missing}, which the encoder's schema names; the file has "
             f"{names}: name existing columns in the schema, or add them"
         )
+    return schema
+
+
+def _time_type(schemas: list[pa.Schema], time: str) -> pa.DataType:
+    """`int64` where the times of all files are whole, else `float64`."""
+    types = {canonical(schema.empty_table()[time]).type for schema in schemas}
+    return types.pop() if len(types) == 1 else pa.float64()
 
 
 def run_adjacency_job(
@@ -52,6 +63,7 @@ def run_adjacency_job(
     edges: Edges = "positive",
     behaviors: tuple[str, ...] | None = None,
     before: float | None = None,
+    latest_times: bool = False,
     block_rows: int = 1024,
     options: PipelineOptions | None = None,
 ) -> RowCounts:
@@ -69,6 +81,8 @@ def run_adjacency_job(
         edges: `positive`, or `all` for pairs without any positive behaviour as well.
         behaviors: Tasks whose positives count; all tasks when left out.
         before: Rows of this time or later are left out; in the unit of the log.
+        latest_times: Whether to write the time of each pair's latest row as well, as
+            `item_user_time-*.parquet` and `user_item_time-*.parquet`: macro graphs need it.
         block_rows: Users, or items, whose edges a worker holds at one time.
         options: Options of the runner; the local one without.
 
@@ -79,7 +93,8 @@ def run_adjacency_job(
         FeatureEncoderError: If there is no encoder in the folder.
         FileNotFoundError: If a pattern matches no file.
         FileExistsError: If the output folder holds shards already.
-        ValueError: If a column is missing, no rows are left, or none of them makes an edge.
+        ValueError: If a column is missing, no rows are left, none of them makes an edge, or
+            `latest_times` is given for a log without times.
     """
     encoder = load_encoder(encoder_folder)
     patterns = [*train, *history]
@@ -91,12 +106,21 @@ def run_adjacency_job(
             "with the history, or leave the history out"
         )
     columns = graph_columns(encoder.schema)
-    for pattern in patterns:
-        _check_files(pattern, columns)
+    schemas = [_schema_of_files(pattern, columns) for pattern in patterns]
     adjacency = BipartiteAdjacency(
-        encoder_folder, edges=edges, behaviors=behaviors, before=before, block_rows=block_rows
+        encoder_folder,
+        edges=edges,
+        behaviors=behaviors,
+        before=before,
+        latest_times=latest_times,
+        block_rows=block_rows,
     )
-    for name in _EDGE_SETS:
+    written: dict[str, pa.DataType | None] = dict.fromkeys(_EDGE_SETS)
+    if latest_times:
+        assert encoder.schema.time is not None
+        times = _time_type(schemas, encoder.schema.time)
+        written |= dict.fromkeys(LATEST_TIMES.values(), times)
+    for name in written:
         check_no_shards(output, name)
     counts_path = FileSystems.join(output, _COUNTS)
     with beam.Pipeline(options=options) as pipeline:
@@ -105,8 +129,8 @@ def run_adjacency_job(
             for pattern in patterns
         ] | beam.Flatten()
         graph = tables | adjacency
-        for name in _EDGE_SETS:
-            _ = graph[name] | f"Write {name}" >> WriteAdjacency(output, name)
+        for name, values in written.items():
+            _ = graph[name] | f"Write {name}" >> WriteAdjacency(output, name, values=values)
         _ = (
             graph["counts"]
             | "CountsToJson" >> beam.Map(json.dumps)
@@ -124,6 +148,7 @@ def run_adjacency_job(
         "num_items": encoder.vocabularies[ITEM_ID].size,
         "rows": counts.rows,
         "rows_with_unknown_ids": counts.unknown,
+        "latest_times": latest_times,
         "manifest": {
             "tasks": list(encoder.schema.task_names),
             "time_window": None if counts.first is None else [counts.first, counts.last],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 import pyarrow as pa
@@ -16,6 +18,8 @@ from tfmtl.pipelines.beam.adjacency_block import AdjacencyBlock
 
 INTERACTIONS = "interactions.json"
 SIMILARITY = "similarity.json"
+# Edge set -> name of the shards with the time of each edge's latest row.
+LATEST_TIMES = {"item_user": "item_user_time", "user_item": "user_item_time"}
 _VALUES = {"behavior": pa.int32(), "weight": pa.float32()}
 
 
@@ -41,17 +45,18 @@ class WriteAdjacency(beam.PTransform):
 
     Args:
         folder: Folder to write to.
-        edge_set: Name of the edge set.
+        edge_set: Name of the edge set, or one of `LATEST_TIMES`.
+        values: Type of the values; that of the edge set's feature when left out.
 
     Example:
         >>> WriteAdjacency("graph", "user_user").label
         'WriteAdjacency'
     """
 
-    def __init__(self, folder: str, edge_set: str) -> None:
+    def __init__(self, folder: str, edge_set: str, *, values: pa.DataType | None = None) -> None:
         super().__init__()
         self._prefix = FileSystems.join(folder, edge_set)
-        values = _VALUES[EDGE_SETS[edge_set][2]]
+        values = _VALUES[EDGE_SETS[edge_set][2]] if values is None else values
         self._schema = pa.schema(
             {"row": pa.int32(), "columns": pa.list_(pa.int32()), "values": pa.list_(values)}
         )
@@ -64,7 +69,8 @@ class WriteAdjacency(beam.PTransform):
         """
         return (
             blocks
-            | "ToTable" >> beam.Map(lambda block: block.to_table())
+            | "ToTable"
+            >> beam.Map(lambda block, schema: block.to_table().cast(schema), self._schema)
             | "Write"
             >> beam.io.WriteToParquetBatched(
                 self._prefix, self._schema, codec="zstd", file_name_suffix=".parquet"
@@ -167,10 +173,23 @@ def write_document(folder: str, name: str, document: dict[str, Any]) -> None:
         name: Name of the file.
         document: JSON-able content.
     """
-    path = FileSystems.join(folder, name)
-    aside = FileSystems.join(folder, f".{name}.new")
-    with FileSystems.create(aside, mime_type="application/json") as file:
+    with written_whole(folder, name) as file:
         file.write(json.dumps(document, indent=1).encode())
+
+
+@contextmanager
+def written_whole(folder: str, name: str) -> Iterator[BinaryIO]:
+    """Gives a file that takes its name in the folder when the block ends well.
+
+    Args:
+        folder: Folder of the shards.
+        name: Name of the file; an earlier one is replaced.
+    """
+    path = FileSystems.join(folder, name)
+    # A runner may try a step twice at one time.
+    aside = FileSystems.join(folder, f".{name}.{uuid.uuid4().hex}.new")
+    with FileSystems.create(aside) as file:
+        yield file
     if FileSystems.exists(path):
         FileSystems.delete([path])
     FileSystems.rename([aside], [path])

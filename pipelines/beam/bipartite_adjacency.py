@@ -13,12 +13,13 @@ from apache_beam.utils.shared import Shared
 from tfmtl.data import FeatureEncoder, TrainingLog
 from tfmtl.graph.interaction_graph import Edges
 from tfmtl.graph.interaction_stores import MAX_TASKS
+from tfmtl.pipelines.beam.adjacency_block import AdjacencyBlock
 from tfmtl.pipelines.beam.combine_pairs import CombinePairs
 from tfmtl.pipelines.beam.load_encoder import load_encoder
 from tfmtl.pipelines.beam.row_counts import RowCounts
 from tfmtl.schema import ITEM_ID, USER_ID, Schema
 
-_COUNTS = "counts"
+_COUNTS, _TIMES = "counts", "times"
 Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -48,10 +49,16 @@ class _EncodeRows(beam.DoFn):
     """Tables of rows to arrays of edges."""
 
     def __init__(
-        self, encoder_folder: str, edges: Edges, behaviors: tuple[str, ...], before: float | None
+        self,
+        encoder_folder: str,
+        edges: Edges,
+        behaviors: tuple[str, ...],
+        before: float | None,
+        latest_times: bool,
     ) -> None:
         self._folder = encoder_folder
         self._before = before
+        self._latest_times = latest_times
         self._edges = edges
         self._behaviors = behaviors
         self._shared = Shared()
@@ -90,6 +97,9 @@ class _EncodeRows(beam.DoFn):
         )
         yield beam.pvalue.TaggedOutput(_COUNTS, counts)
         yield users[kept], items[kept], bits[kept]
+        if self._latest_times:
+            assert times is not None
+            yield beam.pvalue.TaggedOutput(_TIMES, (users[kept], items[kept], times[kept]))
 
 
 def _merged(counts: Iterable[RowCounts]) -> RowCounts:
@@ -97,6 +107,10 @@ def _merged(counts: Iterable[RowCounts]) -> RowCounts:
     for part in counts:
         total = total.merged(part)
     return total
+
+
+def _transposed(block: AdjacencyBlock) -> Pairs:
+    return block.indices, block.receivers, block.values
 
 
 class BipartiteAdjacency(beam.PTransform):
@@ -111,16 +125,18 @@ class BipartiteAdjacency(beam.PTransform):
         edges: `positive`, or `all` to keep rows without any positive behaviour as well.
         behaviors: Tasks whose positives count; all tasks when left out.
         before: Rows of this time or later are left out; in the unit of the log.
+        latest_times: Whether to give the time of each pair's latest row as well.
         block_rows: Users, or items, per key of the shuffle; a worker holds the edges of one block.
 
     Input: `pa.Table`s of training rows with the columns `graph_columns(encoder.schema)`.
     Output: a dictionary: `item_user` and `user_item`, each a collection of `AdjacencyBlock`s with
-    behaviours `int32`, and `counts`, one `RowCounts`.
+    behaviours `int32`, and `counts`, one `RowCounts`. With `latest_times` also `item_user_time` and
+    `user_item_time`, blocks of the same edges with times `int64` or `float64`.
 
     Raises:
         FeatureEncoderError: If there is no encoder in the folder.
         ValueError: If a behaviour or `edges` is unknown, the schema has no ids or too many tasks,
-            or `before` is given for a log without times.
+            or `before` or `latest_times` is given for a log without times.
 
     Example:
         >>> import tempfile
@@ -142,6 +158,7 @@ class BipartiteAdjacency(beam.PTransform):
         edges: Edges = "positive",
         behaviors: tuple[str, ...] | None = None,
         before: float | None = None,
+        latest_times: bool = False,
         block_rows: int = 1024,
     ) -> None:
         super().__init__()
@@ -158,6 +175,10 @@ class BipartiteAdjacency(beam.PTransform):
             )
         if before is not None and encoder.schema.time is None:
             raise ValueError(f"received before={before}, but the encoder's schema names no time")
+        if latest_times and encoder.schema.time is None:
+            raise ValueError(
+                "received latest_times=True, but the encoder's schema names no time: leave it out"
+            )
         recorded = tasks if behaviors is None else tuple(behaviors)
         if not recorded or not set(recorded) <= set(tasks):
             raise ValueError(
@@ -166,7 +187,8 @@ class BipartiteAdjacency(beam.PTransform):
         self._num_users = encoder.vocabularies[USER_ID].size
         self._num_items = encoder.vocabularies[ITEM_ID].size
         self._block_rows = block_rows
-        self._encode = _EncodeRows(encoder_folder, edges, recorded, before)
+        self._latest_times = latest_times
+        self._encode = _EncodeRows(encoder_folder, edges, recorded, before, latest_times)
 
     def expand(self, tables: beam.PCollection) -> dict[str, beam.PCollection]:
         """Applies the transform.
@@ -174,8 +196,8 @@ class BipartiteAdjacency(beam.PTransform):
         Args:
             tables: Tables of training rows.
         """
-        edges, counts = tables | "EncodeRows" >> beam.ParDo(self._encode).with_outputs(
-            _COUNTS, main="edges"
+        edges, counts, times = tables | "EncodeRows" >> beam.ParDo(self._encode).with_outputs(
+            _COUNTS, _TIMES, main="edges"
         )
         num_users, num_items = self._num_users, self._num_items
         item_user = edges | "MergeByUser" >> CombinePairs(
@@ -183,11 +205,21 @@ class BipartiteAdjacency(beam.PTransform):
         )
         user_item = (
             item_user
-            | "Transpose" >> beam.Map(lambda block: (block.indices, block.receivers, block.values))
+            | "Transpose" >> beam.Map(_transposed)
             | "MergeByItem" >> CombinePairs(num_users, self._block_rows, np.bitwise_or)
         )
-        return {
+        graph = {
             "item_user": item_user,
             "user_item": user_item,
             "counts": counts | "CountRows" >> beam.CombineGlobally(_merged),
         }
+        if self._latest_times:
+            graph["item_user_time"] = times | "LatestByUser" >> CombinePairs(
+                num_items, self._block_rows, np.maximum
+            )
+            graph["user_item_time"] = (
+                graph["item_user_time"]
+                | "TransposeTimes" >> beam.Map(_transposed)
+                | "LatestByItem" >> CombinePairs(num_users, self._block_rows, np.maximum)
+            )
+        return graph

@@ -11,6 +11,7 @@ from tfmtl.data.feature_encoder import FeatureEncoder
 from tfmtl.datasets.loaded_dataset import LoadedDataset
 from tfmtl.datasets.registry import load
 from tfmtl.graph import (
+    BundleError,
     GraphBundle,
     MacroGraph,
     build_graph_bundle,
@@ -123,6 +124,11 @@ def prepare_data(
             macro_graph.check(
                 **_origin_of_rows(loaded, encoder), macro=experiment.macro.model_dump(mode="json")
             )
+            if macro_graph.num_versions == 1:
+                raise BundleError(
+                    "the macro graph has one version, which counts the training rows' own labels: "
+                    "build one with the versions that training rows read, by build_macro_graph"
+                )
         versions = training_versions(experiment.macro, len(encoded))
         encoded = replace(encoded, features={**encoded.features, VERSION: versions})
     return PreparedData(

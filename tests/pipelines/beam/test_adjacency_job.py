@@ -1,3 +1,4 @@
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -6,6 +7,7 @@ from tests.pipelines.beam.conftest import assert_same_edges
 from tfmtl.data import FeatureEncoder, FeatureEncoderError, TrainingLog
 from tfmtl.graph import build_graph_bundle
 from tfmtl.pipelines.beam import assemble_graph_bundle, run_adjacency_job
+from tfmtl.pipelines.beam.adjacency_shards import read_adjacency
 from tfmtl.schema import Schema, Task
 
 SCHEMA = Schema(tasks=[Task(name="click")], time="ts")
@@ -46,6 +48,25 @@ def test_history_is_added(tmp_path, include):
     received = assemble_graph_bundle(graph)
     assert received.manifest == expected.manifest
     assert_same_edges(received.edge_sets, expected.edge_sets)
+
+
+def test_latest_times_with_a_fraction_among_the_files(tmp_path):
+    whole = {"user_id": [1, 1], "item_id": [5, 6], "ts": [7, 3], "click": [1, 1]}
+    broken = {"user_id": [1, 1], "item_id": [6, 6], "ts": [3.5, 3.25], "click": [1, 1]}
+    FeatureEncoder.fit(TrainingLog(pa.table(whole), SCHEMA)).save(tmp_path / "encoder")
+    files = [write(tmp_path, "whole.parquet", **whole), write(tmp_path, "broken.parquet", **broken)]
+    graph = str(tmp_path / "graph")
+    run_adjacency_job(files, str(tmp_path / "encoder"), graph, latest_times=True)
+    (times,) = read_adjacency(graph, "item_user_time")
+    assert times.indices.tolist() == [1, 2]
+    assert times.values.tolist() == [7, 3.5]
+    assert times.values.dtype == np.float64
+
+
+def test_whole_latest_times(timed_shards):
+    for name in ("item_user_time", "user_item_time"):
+        times = [block.values for block in read_adjacency(timed_shards, name)]
+        assert np.concatenate(times).dtype == np.int64
 
 
 def test_missing_column_is_found_before_workers_start(shop, tmp_path):

@@ -65,6 +65,19 @@ def test_edges_by_hand(encoder_folder, options, item_user, user_item, counts):
         assert_that(graph["counts"], equal_to([counts]), label="counts are those of the rows")
 
 
+def test_latest_times_are_those_of_rows_that_make_the_edge(encoder_folder):
+    table = pa.table(ROWS)
+    with beam.Pipeline() as pipeline:
+        tables = pipeline | beam.Create([table[:2], table[2:]])
+        graph = tables | BipartiteAdjacency(encoder_folder, latest_times=True)
+        # User 1 clicked item 2 at times 1 and 5; user 2 clicked item 1 at 3, and saw item 2 at 4.
+        for name, expected in (
+            ("item_user_time", [[1, 2], [0, 1, 2], [2, 1], [5, 3]]),
+            ("user_item_time", [[1, 2], [0, 1, 2], [2, 1], [3, 5]]),
+        ):
+            assert_that(graph[name] | name >> beam.Map(as_lists), equal_to([expected]), label=name)
+
+
 def test_rows_with_unknown_ids_make_no_edge(encoder_folder):
     rows = pa.table(
         {"uid": [8, 7], "vid": ["a", "a"], "ts": [1, 1], "click": [1, 1], "buy": [0, 0]}
@@ -95,7 +108,7 @@ def test_no_encoder(tmp_path):
         BipartiteAdjacency(str(tmp_path / "nowhere"))
 
 
-def test_before_needs_times(tmp_path):
+def test_before_and_latest_times_need_times(tmp_path):
     train = TrainingLog(
         pa.table({"user_id": [1], "item_id": [1], "click": [1]}), Schema(tasks=[Task(name="click")])
     )
@@ -104,6 +117,8 @@ def test_before_needs_times(tmp_path):
         ValueError, match="received before=5, but the encoder's schema names no time"
     ):
         BipartiteAdjacency(str(tmp_path), before=5)
+    with pytest.raises(ValueError, match="received latest_times=True, but the encoder's schema"):
+        BipartiteAdjacency(str(tmp_path), latest_times=True)
 
 
 def test_columns_need_ids():

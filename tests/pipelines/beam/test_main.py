@@ -5,7 +5,7 @@ import typer
 
 from tests.cli.command_line import ROOT
 from tests.doc_blocks import blocks, unknown_words
-from tfmtl.graph import GraphBundle
+from tfmtl.graph import GraphBundle, MacroGraph
 from tfmtl.pipelines.beam.__main__ import app, main
 
 EXPERIMENT = """
@@ -40,6 +40,43 @@ def test_from_an_experiment_to_a_bundle(tmp_path, monkeypatch, capsys):
     bundle = GraphBundle.load(tmp_path / "bundle", verify=True)
     assert bundle.manifest["similarity"]["measure"] == "cosine"
     assert bundle.edge_sets["user_user"].degrees.max() == 3
+
+
+@pytest.mark.slow
+def test_from_the_shards_of_a_graph_to_a_macro_graph(
+    shop, timed_shards, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "experiment.yaml").write_text(EXPERIMENT + "macro: {user_nodes: 3, recent: 7}")
+    shards = tmp_path / "shards"
+    words = ["--graph", timed_shards, "--encoder", shop.encoder_folder, "-o", shards]
+    words += ["--experiment", tmp_path / "experiment.yaml", "--set", "item_nodes=2"]
+    assert run(monkeypatch, "macro", *words, "--runner", "DirectRunner") == 0
+    words = ["--macro", shards, "-o", tmp_path / "macro"]
+    assert run(monkeypatch, "assemble-macro", *words) == 0
+    assert "3 macro users, 2 macro items, 1 version, for scoring" in capsys.readouterr().out
+    graph = MacroGraph.load(tmp_path / "macro", verify=True)
+    assert graph.recent_items.shape[-1] == 7
+    assert graph.manifest["macro"]["item_nodes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--runner", "NoSuchRunner"], "NoSuchRunner"),
+        (["--set", "user_nodes"], "error: expected --set field=value; received 'user_nodes'"),
+        (["--set", "macro.user_nodes=0"], "error: user_nodes: Input should be greater than"),
+        (["--set", "beta=0.5", "--groups", "nowhere"], "error: nowhere/groups.json is missing"),
+    ],
+)
+def test_options_of_the_macro_job(
+    shop, timed_shards, tmp_path, monkeypatch, capsys, words, message
+):
+    monkeypatch.delenv("TFMTL_TRACEBACK", raising=False)
+    output = tmp_path / "macro"
+    given = ["--graph", timed_shards, "--encoder", shop.encoder_folder, "-o", output, *words]
+    assert run(monkeypatch, "macro", *given) == 1
+    assert message in capsys.readouterr().err
+    assert not output.exists()
 
 
 def test_expected_errors_are_one_line(tmp_path, monkeypatch, capsys):
