@@ -58,6 +58,7 @@ setup(
         "scikit-learn>=1.4",
         "scipy>=1.11",
         "tensorboard>=2.19",
+        "threadpoolctl>=3.1",
         "typer>=0.12",
     ],
     extras_require={

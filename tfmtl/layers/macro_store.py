@@ -13,6 +13,8 @@ from tfmtl.graph.training_versions import VERSION
 from tfmtl.layers.macro_rows import MacroRows
 from tfmtl.schema import ITEM_ID, USER_ID
 
+_BLOCK_ROWS = 8192
+
 
 class MacroStore:
     """Frozen tables from which a batch of ids gathers its macro neighbourhoods.
@@ -108,10 +110,15 @@ class MacroStore:
 
 def _versions_joined(values: np.ndarray) -> np.ndarray:
     """`[V, N, ...]` as `[V N, ...]`: one gather finds a row of any version."""
-    joined = values.reshape(-1, *values.shape[2:])
-    # A GPU may have no gather of small integers.
-    return joined if joined.dtype == np.float16 else joined.astype(np.int32, copy=False)
+    return values.reshape(-1, *values.shape[2:])
 
 
 def _frozen(name: str, values: np.ndarray) -> tf.Variable:
-    return tf.Variable(values, trainable=False, name=name)
+    # A GPU may have no gather of small integers.
+    dtype = tf.int32 if values.dtype.kind in "iu" else tf.as_dtype(values.dtype)
+    table = tf.Variable(lambda: tf.zeros(values.shape, dtype), trainable=False, name=name)
+    # Block by block: TensorFlow would hold a second copy of a whole array while it is taken over.
+    for first in range(0, len(values), _BLOCK_ROWS):
+        block = tf.cast(values[first : first + _BLOCK_ROWS], dtype)
+        table.scatter_update(tf.IndexedSlices(block, tf.range(first, first + len(block))))
+    return table
