@@ -28,6 +28,18 @@ def test_models_share_data_however_they_are_trained_and_sample(prepared):
     assert cache.get(experiment("mogenet", "graph.edges=all")) == 2
 
 
+def test_data_with_a_macro_graph_depends_on_how_it_is_built(prepared):
+    cache = PreparedDataCache()
+    assert cache.get(experiment("mgoe")) == 0
+    assert cache.get(experiment("mgoe", "graph.edges=all", "training.seed=3")) == 0
+    assert cache.get(experiment("mgoe", "macro.user_nodes=5")) == 1
+    # A model that reads none has data of its own, whatever the section says.
+    assert cache.get(experiment("mmoe", "macro.user_nodes=5")) == 2
+    assert cache.get(experiment("mmoe", "macro.user_nodes=6")) == 2
+    assert cache.get(experiment("mmoe", "model.bottom={macro: {dim: 4}}")) == 3
+    assert cache.get(experiment("mgoe")) == 3
+
+
 def test_only_the_last_data_is_kept(prepared):
     cache = PreparedDataCache()
     other = "dataset.options.num_rows=600"

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from tests.export.shop_log import STATISTICS, shop
 from tests.training.small_experiment import experiment
 from tfmtl.data import FeatureEncoder
 from tfmtl.export import export_model, raw_request
-from tfmtl.graph import build_graph_bundle
+from tfmtl.graph import build_graph_bundle, build_macro_graph, training_versions
 from tfmtl.models import predict_log
 from tfmtl.training import PreparedData, load_run, train, whole_graph_states
 
@@ -21,14 +22,16 @@ SIGNATURES = ("serving_default", "by_id")
 
 @pytest.fixture(scope="session")
 def shop_data():
-    """The shop's log, encoded, with its graph."""
-    loaded = shop()
+    """The shop's log, encoded, with its graphs."""
+    loaded, chosen = shop(), experiment("mogenet")
     split = loaded.split
     encoder = FeatureEncoder.fit(split.train, statistics=STATISTICS)
-    parts = [encoder.encode(log) for log in (split.train, split.validation, split.test)]
-    similarity = experiment("mogenet").graph.similarity
-    bundle = build_graph_bundle(split.train, encoder, similarity=similarity)
-    return PreparedData(loaded, encoder, *parts, bundle)
+    train, *held_out = (encoder.encode(log) for log in (split.train, split.validation, split.test))
+    versions = training_versions(chosen.macro, len(train))
+    train = replace(train, features={**train.features, "macro_version": versions})
+    bundle = build_graph_bundle(split.train, encoder, similarity=chosen.graph.similarity)
+    macro_graph = build_macro_graph(split.train, encoder, chosen.macro)
+    return PreparedData(loaded, encoder, train, *held_out, bundle, macro_graph)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import pytest
 from tests.export.ask_saved_model import SPLITS
 from tests.export.conftest import SIGNATURES, eight_rows, requests
 from tests.models.conftest import SMALL
-from tests.models.test_bottom import BOTTOM
+from tests.models.test_bottom import BOTH, BOTTOM, MACRO
 from tests.training.small_experiment import DATASET
 from tfmtl.export import export_model
 from tfmtl.models import MODELS, predict_log
@@ -26,6 +26,10 @@ VARIANTS = {
     **{
         f"{name}+mgnn": {"name": name, "hyperparameters": SMALL[name], "bottom": BOTTOM}
         for name in ("mmoe", "ple")
+    },
+    **{
+        f"mmoe+{label}": {"name": "mmoe", "hyperparameters": SMALL["mmoe"], "bottom": bottom}
+        for label, bottom in (("macro", MACRO), ("mgnn+macro", BOTH))
     },
     # Its averages over batches are weights that no gradient moves.
     "home-batch": {"name": "home", "hyperparameters": {**SMALL["home"], "normalization": "batch"}},

@@ -7,7 +7,16 @@ import tf_keras as keras
 
 from tfmtl.data import EncodedLog, InputSpec
 from tfmtl.data.pipeline import evaluation_dataset
-from tfmtl.graph import CHANNELS, CSR, GraphBundle, NeighborSampler
+from tfmtl.graph import (
+    CHANNELS,
+    CSR,
+    GraphBundle,
+    MacroConfig,
+    NeighborSampler,
+    behavior_scores,
+    interaction_stores,
+    macro_graph_of_stores,
+)
 from tfmtl.layers import Edges
 from tfmtl.models import MODELS
 from tfmtl.schema import Task
@@ -76,7 +85,11 @@ SMALL = {
         "channels": ("interaction", "item_similarity"),
         "num_layers": 1,
     },
+    "macgnn": {"embedding_dim": 4, "dim": 4, "fusion_units": 6, "tower_units": 4},
+    "mgoe": {"embedding_dim": 4, "dim": 4, "fusion_units": 6, "tower_units": 4},
 }
+# Of the first rows of the log: what did nothing leaves a tower the vectors that it learns for that.
+IDLE_USER, IDLE_ITEM = 9, 8
 
 
 def _store(rng, num_rows, num_columns, num_edges, feature):
@@ -117,6 +130,32 @@ def node_features():
         "user": {"user_id": np.arange(USERS), "age": rng.integers(0, 5, USERS)},
         "item": {"item_id": np.arange(ITEMS), "tags": rng.integers(0, 6, [ITEMS, 3])},
     }
+
+
+def macro_graph_of(item_user, tasks):
+    """Macro graph of 3 macro users and 2 macro items; versions 1 and 2 lack half of the edges."""
+    users = np.repeat(np.arange(USERS), item_user.degrees)
+    items = item_user.indices
+    # Of fewer tasks than the edges have behaviours, those of the first.
+    behaviors = (item_user.data["behavior"] % 2 ** len(tasks)).astype(np.uint8)
+    kept = (behaviors > 0) & (users != IDLE_USER) & (items != IDLE_ITEM)
+    columns = [column[kept] for column in (users, items, behaviors)]
+    half = np.arange(kept.sum()) % 2
+
+    def stores(without):
+        return interaction_stores(*(column[half != without] for column in columns), USERS, ITEMS)
+
+    return macro_graph_of_stores(
+        stores(without=None),
+        behavior_scores(tasks),
+        MacroConfig(user_nodes=3, item_nodes=2, recent=3),
+        partial=[lambda: stores(without=0), lambda: stores(without=1)],
+    )
+
+
+@pytest.fixture(scope="session")
+def macro_graph(bundle):
+    return macro_graph_of(bundle.edge_sets["item_user"], TASKS)
 
 
 @pytest.fixture(scope="session")
@@ -170,7 +209,7 @@ def dataset(log, sampler):
 
 
 @pytest.fixture
-def build(node_features, bundle):
+def build(node_features, bundle, macro_graph):
     """Builds a small model by name, all weights made: one that is not is traced twice.
 
     Seeds start anew in every test, so that none depends on the tests before it.
@@ -181,9 +220,13 @@ def build(node_features, bundle):
         keras.utils.set_random_seed(next(seeds) if seed is None else seed)
         arguments = {**SMALL[name], **options}
         tasks = arguments.pop("tasks", TASKS)
-        if MODELS[name].needs_graph or "bottom" in arguments:
+        inputs = arguments.pop("inputs", INPUTS)
+        bottoms = arguments.get("bottom", {})
+        if MODELS[name].needs_graph or "mgnn" in bottoms:
             arguments["node_features"] = node_features
-        model = MODELS[name](tasks, INPUTS, **arguments)
+        if MODELS[name].needs_macro_graph or "macro" in bottoms:
+            arguments.setdefault("macro_graph", macro_graph)
+        model = MODELS[name](tasks, inputs, **arguments)
         model.build_weights()
         model.adapt_to_graph(bundle)
         return model

@@ -30,7 +30,10 @@ def test_no_two_neurons_start_alike(name, build):
             assert len(np.unique(kernel, axis=1).T) == kernel.shape[1], weight
 
 
-@pytest.mark.parametrize("name", [*STACKED, "single_task", "shared_bottom", "esmm", "aitm", "ngcf"])
+@pytest.mark.parametrize(
+    "name",
+    [*STACKED, "single_task", "shared_bottom", "esmm", "aitm", "ngcf", "macgnn", "mgoe"],
+)
 def test_no_two_networks_start_alike(name, build):
     """One seed handed to every expert, gate or tower makes copies, which training hardly parts."""
     alike = collections.defaultdict(list)

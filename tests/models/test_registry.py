@@ -3,6 +3,7 @@ import pytest
 
 from tfmtl.data import FeatureEncoder, TrainingLog
 from tfmtl.datasets import load
+from tfmtl.graph import MacroConfig, build_macro_graph
 from tfmtl.models import MODELS, MoGENet, build_model, default_hyperparameters
 from tfmtl.schema import Feature, Schema, Task
 
@@ -24,10 +25,17 @@ def without_ids():
     return encoder_and_schema(user=None, item=None)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
-def test_builds_every_model_with_its_defaults(with_ids, name):
+@pytest.fixture(scope="module")
+def macro_graph_of_rows(with_ids):
     encoder, schema = with_ids
-    model = build_model(name, schema, encoder, {})
+    train = TrainingLog(pa.table(ROWS), schema)
+    return build_macro_graph(train, encoder, MacroConfig(user_nodes=1, item_nodes=2))
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_builds_every_model_with_its_defaults(with_ids, macro_graph_of_rows, name):
+    encoder, schema = with_ids
+    model = build_model(name, schema, encoder, {}, macro_graph=macro_graph_of_rows)
     assert type(model) is MODELS[name]
     assert model.task_names == ("click",)
     model.build_weights()
@@ -84,6 +92,29 @@ def test_a_graph_model_needs_ids(without_ids):
     encoder, schema = without_ids
     with pytest.raises(ValueError, match="'mogenet' needs a graph, but the schema names no user"):
         build_model("mogenet", schema, encoder, {})
+    with pytest.raises(ValueError, match="'mgoe' needs a graph, but the schema names no user"):
+        build_model("mgoe", schema, encoder, {})
+
+
+@pytest.mark.parametrize("name", ["mgoe", "macgnn"])
+def test_a_model_of_the_macro_graph_needs_one(with_ids, name):
+    encoder, schema = with_ids
+    with pytest.raises(
+        ValueError, match=rf"'{name}' reads a macro graph and received none: pass macro_graph="
+    ):
+        build_model(name, schema, encoder, {})
+
+
+def test_a_model_of_the_macro_graph_may_read_ids_alone(with_ids, macro_graph_of_rows):
+    encoder, schema = with_ids
+    names = [spec.name for spec in encoder.inputs]
+    model = build_model(
+        "mgoe", schema, encoder, {}, exclude_inputs=names, macro_graph=macro_graph_of_rows
+    )
+    model.build_weights()
+    assert model.embedding.inputs == ()
+    with pytest.raises(ValueError, match="MMoE reads features and received no inputs: leave some"):
+        build_model("mmoe", schema, encoder, {}, exclude_inputs=names)
 
 
 def test_names_unknown_hyperparameters(with_ids):

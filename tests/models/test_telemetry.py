@@ -35,6 +35,10 @@ GATES = {
         "task_level/self_gate_1": 2,
     },
     "mogenet": {"click_gate": 2, "click_x_gate": 2},
+    "mgoe": {
+        "macro_bottom/macro_graph_bottom/click_gate": 2,
+        "macro_bottom/macro_graph_bottom/click_x_gate": 2,
+    },
 }
 
 
