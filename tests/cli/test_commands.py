@@ -15,7 +15,7 @@ from tests.cli.command_line import done, process, refused, tfmtl
 from tests.training.small_experiment import DATASET, experiment, text
 from tfmtl.evaluation import read_metrics
 from tfmtl.export import raw_request, read_node_states
-from tfmtl.graph import GraphBundle
+from tfmtl.graph import GraphBundle, MacroGraph
 from tfmtl.models import predict_log
 from tfmtl.training import ValidationMetrics, load_run, prepare_data, whole_graph_states
 
@@ -251,3 +251,25 @@ def test_compare_tunes_every_model_with_the_same_budget(place, monkeypatch):
     again = done(*arguments)
     assert again.out == first.out
     assert again.err == ""
+
+
+def test_a_macro_graph_is_rebuilt_and_served(tmp_path):
+    (tmp_path / "experiment.yaml").write_text(text("mgoe"))
+    run = tmp_path / "run"
+    done("train", tmp_path / "experiment.yaml", "--output", run, "--set", "training.epochs=1")
+    done("rebuild-macro-graph", run, "--output", tmp_path / "macro", "--regroup")
+    newer = ("--set", "dataset.options.num_rows=900")
+    done("rebuild-macro-graph", run, "--output", tmp_path / "newer", *newer)
+    own, same, other = (
+        MacroGraph.load(folder)
+        for folder in (run / "macro_graph", tmp_path / "macro", tmp_path / "newer")
+    )
+    np.testing.assert_array_equal(same.user_rows, own.user_rows)
+    np.testing.assert_array_equal(
+        other.user_groups[0][own.user_groups[0] > 0], own.user_groups[0][own.user_groups[0] > 0]
+    )
+    assert np.any(other.user_rows != own.user_rows)
+    served = tmp_path / "served"
+    for version, folder in enumerate((tmp_path / "macro", tmp_path / "newer"), start=1):
+        said = done("export", run, "--output", served, "--macro-graph", folder)
+        assert said.out.strip() == str(served / str(version))

@@ -16,6 +16,7 @@ COMMANDS = [
     "compare",
     "export",
     "export-states",
+    "rebuild-macro-graph",
     "serve",
     "predict",
     "demo",

@@ -9,7 +9,14 @@ import pytest
 from tests.training.small_experiment import experiment
 from tests.training.test_train import assert_same_histories, assert_same_predictions, epochs
 from tfmtl.data.pipeline import training_dataset
-from tfmtl.graph import BundleError, MacroConfig, MacroGraph, training_versions
+from tfmtl.graph import (
+    BundleError,
+    MacroConfig,
+    MacroGraph,
+    build_macro_graph,
+    training_versions,
+)
+from tfmtl.models import predict_log
 from tfmtl.training import (
     Experiment,
     ExperimentError,
@@ -193,3 +200,46 @@ def test_a_damaged_macro_graph(damage, message, macro_run, tmp_path):
     damage(tmp_path / "run" / "macro_graph")
     with pytest.raises(BundleError, match=message):
         load_run(tmp_path / "run")
+
+
+def test_a_rebuilt_macro_graph_takes_the_place_of_the_runs_own(macro_run, macro_data):
+    folder, _ = macro_run
+    run = load_run(folder)
+    train_log = macro_data.loaded.split.train
+    previous = (run.macro_graph, run.encoder)
+
+    def rebuilt(log):
+        return build_macro_graph(
+            log, run.encoder, run.experiment.macro, previous=previous, regroup=False
+        )
+
+    expected = predict_log(run.model, macro_data.test)
+    same = load_run(folder, macro_graph=rebuilt(train_log))
+    for task, scores in predict_log(same.model, macro_data.test).items():
+        np.testing.assert_allclose(scores, expected[task], rtol=0, atol=1e-6)
+    # Half of the edges gone, in rows that nobody else reads.
+    moved = load_run(folder, macro_graph=rebuilt(train_log.select(np.arange(0, 400))))
+    assert (
+        moved.macro_graph.manifest["split_fingerprint"]
+        != (run.macro_graph.manifest["split_fingerprint"])
+    )
+    changes = [
+        np.abs(scores - expected[task]).max()
+        for task, scores in predict_log(moved.model, macro_data.test).items()
+    ]
+    assert max(changes) > 1e-4
+
+
+def test_a_rebuilt_macro_graph_has_the_runs_macro_nodes(macro_run, macro_data, tmp_path):
+    folder, _ = macro_run
+    run = load_run(folder)
+    config = run.experiment.macro.model_copy(update={"user_nodes": 5})
+    other = build_macro_graph(macro_data.loaded.split.train, run.encoder, config)
+    with pytest.raises(
+        BundleError, match=r"macro graph, \(4, 3, 3\); received \(5, 3, 3\): rebuild"
+    ):
+        load_run(folder, macro_graph=other)
+    chosen = experiment("shared_bottom", "training.epochs=1")
+    train(chosen, tmp_path / "plain")
+    with pytest.raises(BundleError, match="'shared_bottom', reads no macro graph and received one"):
+        load_run(tmp_path / "plain", macro_graph=other)

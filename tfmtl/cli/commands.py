@@ -139,12 +139,54 @@ def compare(
         typer.echo(report.read_text(encoding="utf-8"))
 
 
-def export(run: RunPath, output: Output) -> None:
-    """Write a run's model as the next SavedModel version under a folder."""
-    from tfmtl.export import export_model
-    from tfmtl.training import load_run, whole_graph_states
+def rebuild_macro_graph(
+    run: RunPath,
+    output: Output,
+    data_dir: DataDir = None,
+    settings: Settings = None,
+    regroup: Annotated[
+        bool, typer.Option("--regroup", help="Group known users and items anew.")
+    ] = False,
+) -> None:
+    """Build a run's macro graph from newer rows, with the macro nodes that its model knows."""
+    from tfmtl.datasets import load
+    from tfmtl.graph import build_macro_graph
+    from tfmtl.training import Experiment, RunFolder, load_run
 
     trained = load_run(run)
+    if trained.macro_graph is None:
+        raise typer.BadParameter(f"the model of {run}, {trained.experiment.model.name}, has none")
+    dataset = Experiment.from_yaml(RunFolder(run).experiment, settings or []).dataset
+    loaded = load(dataset.name, data_dir=data_dir, **dataset.options)
+    build_macro_graph(
+        loaded.split.train,
+        trained.encoder,
+        trained.experiment.macro,
+        history=loaded.history,
+        previous=(trained.macro_graph, trained.encoder),
+        regroup=regroup,
+        folder=output,
+        progress=True,
+    )
+    typer.echo(output)
+
+
+def export(
+    run: RunPath,
+    output: Output,
+    macro_graph: Annotated[
+        Path | None,
+        typer.Option("--macro-graph", help="Macro graph that rebuild-macro-graph wrote."),
+    ] = None,
+) -> None:
+    """Write a run's model as the next SavedModel version under a folder."""
+    from tfmtl.export import export_model
+    from tfmtl.graph import MacroGraph
+    from tfmtl.training import load_run, whole_graph_states
+
+    trained = load_run(
+        run, macro_graph=None if macro_graph is None else MacroGraph.load(macro_graph)
+    )
     states = whole_graph_states(trained.model, trained.bundle)
     typer.echo(export_model(trained.model, trained.encoder, output, node_states=states))
 

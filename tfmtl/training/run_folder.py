@@ -8,7 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfmtl.data.feature_encoder import FeatureEncoder
-from tfmtl.graph import GraphBundle, MacroGraph
+from tfmtl.graph import BundleError, GraphBundle, MacroGraph
 from tfmtl.models.multi_task_model import MultiTaskModel
 from tfmtl.models.registry import build_model
 from tfmtl.training.experiment import Experiment
@@ -109,18 +109,21 @@ class TrainedRun:
     macro_graph: MacroGraph | None = None
 
 
-def load_run(path: Path) -> TrainedRun:
+def load_run(path: Path, *, macro_graph: MacroGraph | None = None) -> TrainedRun:
     """Reads a run back: experiment, encoder, graph, and the model of the best epoch.
 
     Args:
         path: The run's folder.
+        macro_graph: A macro graph rebuilt from newer rows with the run's encoder and its own macro
+            graph as the previous one; the model reads it in place of the run's.
 
     Returns:
         The run.
 
     Raises:
         CheckpointError: If the folder holds no finished epoch, or a damaged one.
-        BundleError: If a graph is missing, damaged or not that of the encoder.
+        BundleError: If a graph is missing, damaged, not that of the encoder, or a rebuilt one has
+            other macro nodes.
 
     Example:
         >>> load_run(Path("no/such/run"))
@@ -140,10 +143,16 @@ def load_run(path: Path) -> TrainedRun:
             f"the run under {path} has no finished epoch: train it again into the same folder"
         )
     encoder = FeatureEncoder.load(folder.encoder)
-    macro_graph = None
     if experiment.uses_macro_graph:
-        macro_graph = MacroGraph.load(folder.macro_graph)
+        own = MacroGraph.load(folder.macro_graph)
+        macro_graph = own if macro_graph is None else macro_graph
         macro_graph.check(encoder_fingerprint=encoder.fingerprint())
+        _check_macro_nodes(macro_graph, own)
+    elif macro_graph is not None:
+        raise BundleError(
+            f"the model of {path}, {experiment.model.name!r}, reads no macro graph and received "
+            "one: leave it out"
+        )
     model = build_model(
         experiment.model.name,
         encoder.schema,
@@ -159,3 +168,14 @@ def load_run(path: Path) -> TrainedRun:
     restore_checkpoint(tf.train.Checkpoint(model=model), best.model_checkpoint_path)
     bundle = GraphBundle.load(folder.graph) if model.uses_graph else None
     return TrainedRun(experiment, encoder, model, bundle, macro_graph)
+
+
+def _check_macro_nodes(rebuilt: MacroGraph, own: MacroGraph) -> None:
+    received, expected = (
+        (graph.num_user_nodes, graph.num_item_nodes, graph.num_tasks) for graph in (rebuilt, own)
+    )
+    if received != expected:
+        raise BundleError(
+            "expected as many macro user nodes, macro item nodes and tasks as in the run's macro "
+            f"graph, {expected}; received {received}: rebuild it from the run's own"
+        )
