@@ -70,7 +70,7 @@ def macro_graph_of_stores(
         >>> scores = np.array([0, 1], np.float32)
         >>> graph = macro_graph_of_stores(stores, scores, MacroConfig(user_nodes=2, item_nodes=1))
         >>> graph.item_groups.tolist()
-        [0, 1, 1]
+        [[0, 1, 1]]
     """
     highest = int(whole[0].data["behavior"].max(initial=0))
     if len(scores).bit_count() != 1 or highest >= len(scores):
