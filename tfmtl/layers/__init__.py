@@ -32,12 +32,21 @@ from tfmtl.layers.multi_channel_gnn import MultiChannelGNN
 from tfmtl.layers.node_features import NodeFeatures
 from tfmtl.layers.node_states import NodeStates
 from tfmtl.layers.pairwise_interaction import PairwiseInteraction
+from tfmtl.layers.parallel_transformer_block import ParallelTransformerBlock
 from tfmtl.layers.per_expert_initializer import PerExpertInitializer
 from tfmtl.layers.recording import RecordedGate, Recording
+from tfmtl.layers.rms_norm import RMSNorm
+from tfmtl.layers.routed_experts import RoutedExperts
 from tfmtl.layers.scaled_score import ScaledScore
 from tfmtl.layers.self_gate import SelfGate
+from tfmtl.layers.sequence_pooling import SequencePooling
 from tfmtl.layers.sub_network_routing import SubNetworkRouting
+from tfmtl.layers.task_sentence import TaskSentence
+from tfmtl.layers.task_sentence_moe import TaskSentenceMoE
+from tfmtl.layers.text_encoder import TextEncoder
+from tfmtl.layers.top_k_router import Routing, TopKRouter
 from tfmtl.layers.tower import Tower
+from tfmtl.layers.wide_and_deep import WideAndDeep
 
 __all__ = [
     "MLP",
@@ -75,11 +84,21 @@ __all__ = [
     "NodeFeatures",
     "NodeStates",
     "PairwiseInteraction",
+    "ParallelTransformerBlock",
     "PerExpertInitializer",
+    "RMSNorm",
     "RecordedGate",
     "Recording",
+    "RoutedExperts",
+    "Routing",
     "ScaledScore",
     "SelfGate",
+    "SequencePooling",
     "SubNetworkRouting",
+    "TaskSentence",
+    "TaskSentenceMoE",
+    "TextEncoder",
+    "TopKRouter",
     "Tower",
+    "WideAndDeep",
 ]

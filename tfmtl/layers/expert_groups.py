@@ -88,7 +88,7 @@ class ExpertGroups(keras.layers.Layer):
             )
         experts, width = self.num_groups * self.num_experts, int(shape[-1])
         self._activation = keras.activations.get(self.activation)
-        self._drop = Dropout(self.dropout)
+        self._drop = Dropout(self.dropout, dtype=self.dtype_policy)
         self._kernels, self._biases = [], []
         for number, units in enumerate(self.units):
             self._kernels.append(

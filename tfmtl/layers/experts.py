@@ -67,7 +67,7 @@ class Experts(keras.layers.Layer):
         """Creates one stacked kernel `[E, in, out]` and bias `[E, out]` per layer."""
         width = int(tf.TensorShape(input_shape)[-1])
         self._activation = keras.activations.get(self.activation)
-        self._drop = Dropout(self.dropout)
+        self._drop = Dropout(self.dropout, dtype=self.dtype_policy)
         self._kernels, self._biases = [], []
         for number, units in enumerate(self.units):
             self._kernels.append(

@@ -66,7 +66,7 @@ class MacroMicroFusion(keras.layers.Layer):
         ):
             with tf.name_scope(layer.name):
                 layer.build(layer_shape)
-        self._drop = Dropout(self.dropout)
+        self._drop = Dropout(self.dropout, dtype=self.dtype_policy)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:

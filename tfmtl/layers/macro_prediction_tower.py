@@ -127,7 +127,7 @@ class MacroPredictionTower(keras.layers.Layer):
         for layer, shape in sublayers:
             with tf.name_scope(layer.name):
                 layer.build(shape)
-        self._drop = Dropout(self.dropout)
+        self._drop = Dropout(self.dropout, dtype=self.dtype_policy)
         super().build(input_shape)
 
     def _dense(self, name: str, units: int, **options: Any) -> keras.layers.Dense:

@@ -53,7 +53,7 @@ class MLP(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         """Creates every dense layer's weights for inputs of `input_shape`."""
         shape = tf.TensorShape(input_shape)
-        self._dense, self._drop = [], Dropout(self.dropout)
+        self._dense, self._drop = [], Dropout(self.dropout, dtype=self.dtype_policy)
         for number, width in enumerate(self.units):
             dense = keras.layers.Dense(
                 width,
