@@ -154,7 +154,6 @@ def features(*given):
             "feature 'a': expected min_count and max_length of at least 1; received 0 and 8",
         ),
         (features({"name": "a", "max_length": 0}), "at least 1; received 1 and 0"),
-        (features({"name": "a", "kind": "sequence"}), "sequence feature 'a' needs vocabulary="),
         (features({"name": "a", "kind": "image"}), "Input should be 'categorical', 'numeric'"),
         (features({"name": "a", "side": "shop"}), "Input should be 'user', 'item' or 'context'"),
         ({"tasks": [{**CLICK, "weight": -1}]}, "finite weight >= 0; received -1.0"),

@@ -54,7 +54,8 @@ class Feature(_Frozen):
         min_count: Ids seen fewer times in the training rows are out of vocabulary (id 0).
         max_length: Kept length of multi-valued kinds; the last values are kept.
         separator: Separator of multi-valued kinds that are stored as one string.
-        vocabulary: Name of the feature, or `user_id` / `item_id`, whose ids this one shares.
+        vocabulary: Name of the feature, or `user_id` / `item_id`, whose ids this one shares;
+            `None` gives it ids of its own.
         transform: Numeric only. `standard` subtracts the training mean and divides by the
             training deviation, `log` does so after log(1 + x), `none` passes the value through.
         fill: Numeric only. Value that stands in for a missing one; without it a missing value is
@@ -86,10 +87,6 @@ class Feature(_Frozen):
             raise ValueError(
                 f"feature {self.name!r}: expected min_count and max_length of at least 1; "
                 f"received {self.min_count} and {self.max_length}"
-            )
-        if self.kind == "sequence" and self.vocabulary is None:
-            raise ValueError(
-                f"sequence feature {self.name!r} needs vocabulary=, for instance 'item_id'"
             )
         return self
 

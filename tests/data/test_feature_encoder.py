@@ -67,8 +67,8 @@ def test_inputs_say_what_a_model_must_know(train):
         InputSpec("user_id", "categorical", "user", 4, 1, "user_id"),
         InputSpec("item_id", "categorical", "item", 4, 1, "item_id"),
         InputSpec("age", "numeric", "user", 0, 1, None),
-        InputSpec("genre", "list", "item", 3, 3, "genre"),
-        InputSpec("words", "list", "item", 5, 2, "words"),
+        InputSpec("genre", "list", "item", 3, 3, "genre", list_kind="multi_categorical"),
+        InputSpec("words", "list", "item", 5, 2, "words", list_kind="text"),
         InputSpec("tab", "categorical", "context", 4, 1, "tab"),
         InputSpec("price", "numeric", "context", 0, 1, None),
         InputSpec("statistics", "numeric", "context", 0, 9, None),
@@ -188,6 +188,14 @@ def test_shared_vocabularies(build):
     assert_array_equal(features["seen"], [[0, 2], [0, 0]])
     assert_array_equal(features["main_tag"], [1, 0])
     assert_array_equal(features["other_tag"], [3, 2])
+
+
+def test_a_sequence_may_have_a_vocabulary_of_its_own():
+    train = one_feature([[30, 10], [20, 30, 10]], kind="sequence", max_length=2)
+    encoder = FeatureEncoder.fit(train)
+    # The last two of each list are kept, so that 20 is not seen.
+    assert encoder.vocabularies["x"].values.tolist() == [10, 30]
+    assert_array_equal(encoder.encode(train).features["x"], [[2, 1], [2, 1]])
 
 
 @pytest.mark.parametrize("shared", ["brand", "user_id", "x"])

@@ -6,8 +6,9 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
+from tfmtl.data import FeatureEncoder, StatisticsConfig
 from tfmtl.datasets import DatasetError
-from tfmtl.datasets.kuairand import fetch_kuairand, load_kuairand
+from tfmtl.datasets.kuairand import SCHEMA, fetch_kuairand, load_kuairand
 
 _OUTCOMES = ("play_time_ms", "profile_stay_time", "comment_stay_time", "is_follow", "is_hate")
 
@@ -105,6 +106,29 @@ def history_folder(parquet_folder):
     return parquet_folder
 
 
+# Rows and their tabs; user 1's row on tab 7 would be its newest event.
+_ROWS_OF_TABS = [
+    (1, 10, 25, 1001, 1, 0),
+    (1, 11, 26, 1002, 0, 0),
+    (2, 11, 27, 1003, 1, 1),
+    (2, 12, 28, 1004, 1, 1),
+    (1, 12, 29, 1005, 1, 7),
+    (2, 10, 33, 3300, 1, 0),
+    (2, 11, 33, 3301, 0, 1),
+    (1, 12, 34, 3400, 1, 1),
+    (1, 11, 34, 3401, 0, 7),
+]
+
+
+@pytest.fixture
+def flow_folder(history_folder):
+    (history_folder / "log_b.parquet").unlink()
+    rows = _log([row[:5] for row in _ROWS_OF_TABS]).drop_columns(["tab"])
+    tabs = pa.array([row[5] for row in _ROWS_OF_TABS])
+    pq.write_table(rows.append_column("tab", tabs), history_folder / "log_a.parquet")
+    return history_folder
+
+
 @pytest.fixture
 def official_folder(tmp_path):
     data = tmp_path / "official" / "KuaiRand-Pure" / "data"
@@ -199,6 +223,148 @@ def test_features(parquet_folder):
     assert not set(log.rows.column_names) & set(_OUTCOMES)
     assert log.schema.task_names == ("click", "long_view", "like", "profile_enter")
     assert [task.order for task in log.schema.tasks] == [0, 1, 2, 3]
+
+
+def _histories(log) -> list[tuple[list[int], list[int]]]:
+    return [(row["history"], row["history_event"]) for row in log.rows.to_pylist()]
+
+
+def test_histories_hold_earlier_positive_rows(history_folder):
+    dataset = load_kuairand(history_folder, history_length=3)
+    split = dataset.split
+    # User 1 liked 11 (1 + 2), then viewed 10 twice (1 + 1); its first view of 10 was not long.
+    # User 2 liked 12.
+    assert _histories(split.train) == [([11, 10, 10], [3, 2, 2]), ([12], [3])]
+    # User 2's training row has no positive label.
+    assert _histories(split.validation) == [([12], [3])]
+    # The training row of 10 has come in; the test row at 3400, a click, is never an event.
+    assert _histories(split.test) == [([10, 10, 10], [2, 2, 2])] * 2
+    assert _histories(dataset.log) == [
+        *_histories(split.train),
+        *_histories(split.validation),
+        *_histories(split.test),
+    ]
+    assert dataset.history.schema == SCHEMA
+    assert "history" not in dataset.history.rows.column_names
+
+
+def test_histories_of_all_rows(history_folder):
+    split = load_kuairand(history_folder, history_length=9, history_of="all").split
+    assert _histories(split.train) == [([10, 11, 10, 10], [1, 3, 2, 2]), ([12], [3])]
+    assert _histories(split.validation) == [([12, 11], [3, 1])]
+
+
+def test_histories_without_older_rows(parquet_folder):
+    split = load_kuairand(parquet_folder, history_length=2).split
+    assert _histories(split.train) == [([], []), ([10], [2]), ([], [])]
+    assert _histories(split.test) == [([10, 10], [2, 2])] * 2
+
+
+def test_without_history_length_nothing_changes(history_folder):
+    log = load_kuairand(history_folder).log
+    assert log.schema == SCHEMA
+    assert not {"history", "history_event"} & set(log.rows.column_names)
+
+
+def test_flows_make_a_task_of_every_label_and_tab(flow_folder):
+    dataset = load_kuairand(flow_folder, flows=(1, 0), min_positives=1)
+    split = dataset.split
+    # Nobody likes anything; the rows of tab 7 are gone.
+    assert [(task.name, task.order) for task in split.train.schema.tasks] == [
+        ("click_tab1", 0),
+        ("click_tab0", 0),
+        ("long_view_tab1", 1),
+        ("long_view_tab0", 1),
+        ("profile_enter_tab1", 3),
+        ("profile_enter_tab0", 3),
+    ]
+    assert _times(split.train) == [1001, 1002, 1003, 1004]
+    assert _times(split.test) == [3400]
+    nan = np.nan
+    np.testing.assert_array_equal(split.train.labels("click_tab0"), [1, 0, nan, nan])
+    np.testing.assert_array_equal(split.train.labels("click_tab1"), [nan, nan, 1, 1])
+    np.testing.assert_array_equal(split.validation.labels("profile_enter_tab0"), [1, nan])
+    np.testing.assert_array_equal(split.test.labels("profile_enter_tab0"), [nan])
+    assert "tab" in [feature.name for feature in split.train.schema.features]
+    assert _times(dataset.history) == [997, 998, 999, 1000, 50]
+    assert dataset.history.schema.task_names == split.train.schema.task_names
+    assert np.isnan(dataset.history.labels("long_view_tab0")).all()
+
+
+def test_rare_flow_tasks_are_left_out(flow_folder):
+    train = load_kuairand(flow_folder, flows=[0, 1], min_positives=2).split.train
+    assert train.schema.task_names == (
+        "click_tab1",
+        "long_view_tab1",
+        "profile_enter_tab0",
+        "profile_enter_tab1",
+    )
+
+
+def test_older_rows_of_the_log_define_the_tasks_of_their_tab(flow_folder):
+    (flow_folder / "history_x.parquet").unlink()
+    history = load_kuairand(
+        flow_folder, flows=[1, 7], min_positives=1, train_from="2022-04-28"
+    ).history
+    # Of the rows before 28 April only the one at 1003 is on a tab of the flows.
+    assert _times(history) == [1003]
+    np.testing.assert_array_equal(history.labels("click_tab1"), [1])
+    np.testing.assert_array_equal(history.labels("click_tab7"), [np.nan])
+
+
+def test_flows_histories_and_statistics_go_together(flow_folder):
+    dataset = load_kuairand(flow_folder, flows=[0, 1], min_positives=1, history_length=2)
+    train = dataset.split.train
+    # User 1's row on tab 7 would have been the latest event of the test row.
+    assert _histories(dataset.split.test) == [([10, 10], [2, 2])]
+    config = StatisticsConfig(entities=["user_id", "item_id"], prior=2)
+    encoder = FeatureEncoder.fit(train, dataset.history, config)
+    encoded = encoder.encode(train)
+    np.testing.assert_array_equal(encoded.weights["click_tab1"], [0, 0, 1, 1])
+    # Videos 10, 11 and 12 are 1, 2 and 3; the codes 2 and 3 are 1 and 2.
+    np.testing.assert_array_equal(encoded.features["history"][1:3], [[1, 1], [3, 0]])
+    np.testing.assert_array_equal(encoded.features["history_event"][1:3], [[1, 1], [2, 0]])
+    statistics = encoder.statistics
+    columns = encoded.features["statistics"] * statistics.std + statistics.mean
+    rate = columns[:, statistics.names.index("user_id_click_tab0_rate")]
+    # The history defines no task and user 2 has no row on tab 0. User 1's second row comes after
+    # 1 positive of 1: g = (1 + 0.5) / (1 + 1) = 3/4 and (1 + 2 g) / (1 + 2) = 5/6, so that the
+    # lift is log 5 - log 3.
+    np.testing.assert_allclose(rate, [0, np.log(5 / 3), 0, 0], atol=1e-6)
+    for part in (dataset.split.validation, dataset.split.test):
+        assert np.isfinite(encoder.encode(part).features["statistics"]).all()
+
+
+def test_histories_of_rows_that_move_into_training_are_empty(flow_folder):
+    dataset = load_kuairand(flow_folder, flows=[0, 1], min_positives=1, history_length=2)
+    train = dataset.with_history_in_training().split.train
+    assert _times(train) == [50, 997, 998, 999, 1000, 1001, 1002, 1003, 1004]
+    encoded = FeatureEncoder.fit(train).encode(train)
+    assert (encoded.features["history"][:5] == 0).all()
+    np.testing.assert_array_equal(encoded.features["history"][5:7], [[1, 1], [1, 1]])
+    np.testing.assert_array_equal(encoded.weights["click_tab0"], [0] * 5 + [1, 1, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"history_length": -1}, "history_length of at least 0; received -1: 0 leaves"),
+        ({"history_of": "liked"}, "history_of 'positive' or 'all'; received 'liked'"),
+        ({"flows": [1, 1]}, r"expected distinct flows; received \[1, 1\]: name each tab once"),
+        ({"flows": [1], "min_positives": 0}, "min_positives of at least 1; received 0"),
+        (
+            {"flows": [1, 5, 4]},
+            r"flows among the tabs of the training rows, \[0, 1, 7\]; received \[4, 5\] as well",
+        ),
+        (
+            {"flows": [0, 1], "min_positives": 3},
+            "min_positives = 3 positive training rows; received 2 at most, of 'click_tab1': lower",
+        ),
+    ],
+)
+def test_bad_options_of_histories_and_flows(flow_folder, options, message):
+    with pytest.raises(DatasetError, match=message):
+        load_kuairand(flow_folder, **options)
 
 
 def test_missing_copy_says_what_to_put_where(tmp_path):

@@ -5,6 +5,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tfmtl.data import FeatureEncoder
 from tfmtl.datasets import DatasetError, PackageArchive, movielens
 from tfmtl.datasets.movielens import fetch_movielens, load_movielens
 
@@ -109,3 +110,53 @@ def test_max_users_keeps_whole_users(home):
     assert len(set(log.user_ids)) == log.users.num_rows == 1
     with pytest.raises(DatasetError, match="max_users of at least 1; received 0"):
         load_movielens(home, max_users=0)
+
+
+def _lists(log, user):
+    """Films and ratings before each row of a user, in the order of time."""
+    rows = [row for row in log.rows.to_pylist() if row["user_id"] == user]
+    return [(row["history"], row["history_rating"]) for row in rows]
+
+
+def test_histories_hold_earlier_training_rows_only(home):
+    split = load_movielens(home, validation=0.2, test=0.1, history_length=4).split
+    # User 1 rates films 3, 1, 2, 3, 1, 2, 3 in training with 2, 3, 4, 5, 1, 2, 3.
+    train = _lists(split.train, 1)
+    assert train[:3] == [([], []), ([3], [2]), ([3, 1], [2, 3])]
+    assert train[-1] == ([2, 3, 1, 2], [4, 5, 1, 2])
+    # The last training row comes in, but no row that is held out.
+    assert _lists(split.validation, 1) == [([3, 1, 2, 3], [5, 1, 2, 3])] * 2
+    assert _lists(split.test, 1) == [([3, 1, 2, 3], [5, 1, 2, 3])]
+
+
+def test_histories_are_features_beside_the_others(home):
+    plain = load_movielens(home)
+    dataset = load_movielens(home, history_length=2)
+    assert "history" not in plain.log.rows.column_names
+    features = dataset.split.test.schema.features
+    assert [f.name for f in features[-2:]] == ["history", "history_rating"]
+    assert features[:-2] == plain.log.schema.features
+    assert dataset.log.schema == dataset.split.train.schema
+    for part in ("train", "validation", "test"):
+        np.testing.assert_array_equal(
+            getattr(dataset.split, part).times, getattr(plain.split, part).times
+        )
+
+
+def test_histories_are_encoded_side_by_side(home):
+    split = load_movielens(home, validation=0.2, test=0.1, history_length=4).split
+    encoder = FeatureEncoder.fit(split.train)
+    assert encoder.vocabularies["history_rating"].values.tolist() == [1, 2, 3, 4, 5]
+    encoded = encoder.encode(split.train).features
+    # Rows 0, 2 and 4 are the first three of user 1.
+    np.testing.assert_array_equal(
+        encoded["history"][[0, 2, 4]], [[0, 0, 0, 0], [3, 0, 0, 0], [3, 1, 0, 0]]
+    )
+    np.testing.assert_array_equal(
+        encoded["history_rating"][[0, 2, 4]], [[0, 0, 0, 0], [2, 0, 0, 0], [2, 3, 0, 0]]
+    )
+
+
+def test_negative_history_length(home):
+    with pytest.raises(DatasetError, match="history_length of at least 0; received -1: 0 leaves"):
+        load_movielens(home, history_length=-1)

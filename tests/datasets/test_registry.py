@@ -19,7 +19,9 @@ def test_options_reach_the_loader(tmp_path):
 
 
 def test_unknown_name_lists_the_names():
-    message = r"no dataset 'movielens'; expected one of \['census-income', 'ijcai15', 'kuairand"
+    message = (
+        r"no dataset 'movielens'; expected one of \['ali-ccp', 'aliexpress', 'census-income', "
+    )
     with pytest.raises(DatasetError, match=message):
         load("movielens")
 

@@ -52,6 +52,27 @@ def test_requests_are_encoded_as_logs_are(user_kind, item_kind, seed, signature)
         assert_same_features(served(encoder, log, signature), encoder.encode(log).features)
 
 
+@pytest.mark.parametrize("signature", ["serving_default", "by_id"])
+def test_aligned_histories_are_served(signature):
+    schema = Schema(
+        tasks=[Task(name="click")],
+        features=[
+            Feature(name="seen", kind="sequence", vocabulary="item_id", max_length=3),
+            Feature(name="stars", kind="sequence", max_length=3),
+        ],
+    )
+    rows = {"user_id": [1, 1, 2], "item_id": [40, 50, 60], "click": [1, 0, 1]}
+    past = {"seen": [[], [40], [50, 40]], "stars": [[], [5], [2, 3]]}
+    encoder = FeatureEncoder.fit(TrainingLog(pa.table(rows | past), schema))
+    # Item 70 and 4 stars are unknown, each in its place beside a known one.
+    past = {"seen": [[60, 70, 40, 50], None, [70]], "stars": [[3, 2, 4, 5], None, [5]]}
+    log = HeldOutLog(pa.table(rows | past), schema)
+    features = encoder.encode(log).features
+    np.testing.assert_array_equal(features["seen"], [[0, 1, 2], [0, 0, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(features["stars"], [[1, 0, 3], [0, 0, 0], [3, 0, 0]])
+    assert_same_features(served(encoder, log, signature), features)
+
+
 def test_the_log_meets_every_kind_of_the_unknown(encoder):
     """Guards the test above: what it compares must not be trivial."""
     test = shop().split.test

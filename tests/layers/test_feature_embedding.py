@@ -183,3 +183,42 @@ def test_bins_as_a_layer():
         lambda: FeatureEmbedding(specs, dim=2),
         {name: BATCH[name] for name in ("hour", "price", "statistics")},
     )
+
+
+def test_inputs_by_name_are_not_joined():
+    specs = [
+        InputSpec("item_id", "categorical", "item", 5, 1, "item_id"),
+        InputSpec("seen", "list", "context", 5, 3, "item_id", list_kind="sequence"),
+        InputSpec("price", "numeric", "context", 0, 1, bins=2),
+        InputSpec("age", "numeric", "user", 0, 1),
+    ]
+    embedding = FeatureEmbedding(specs, dim=2)
+    embedding.build(None)
+    # Rows 0 and 1 to 5: padding, and the five ids that item_id and seen share.
+    embedding.set_weights([np.arange(12.0).reshape(6, 2)])
+    features = {
+        "item_id": tf.constant([4, 0]),
+        "seen": tf.constant([[4, 0, 0], [1, 2, 0]]),
+        "price": tf.constant([-1.5, 9.0]),
+    }
+    embedded = embedding(features, names=["price", "seen", "item_id"])
+    assert {name: part.numpy().tolist() for name, part in embedded.items()} == {
+        "item_id": [[10, 11], [2, 3]],
+        "seen": [[[10, 11], [0, 1], [0, 1]], [[4, 5], [6, 7], [0, 1]]],
+        "price": [[-1.5], [9]],
+        # Bins from -3 to 0 and from 0 to 3.
+        "price/bins": [[0.5, 0], [1, 1]],
+    }
+    with pytest.raises(ValueError, match=r"the batch lacks the features \['age'\]"):
+        embedding(features, names=["age"])
+
+
+def test_inputs_by_name_are_penalised_once():
+    embedding = FeatureEmbedding(
+        [InputSpec("item_id", "categorical", "item", 3, 1, "item_id")], dim=2, l2=0.5
+    )
+    embedding.build(None)
+    embedding.set_weights([np.arange(8.0).reshape(4, 2)])
+    embedding({"item_id": tf.constant([0, 1])}, names=["item_id"])
+    # (2^2 + 3^2 + 4^2 + 5^2) / 2 rows.
+    assert float(sum(embedding.losses)) == 0.5 * 27

@@ -68,8 +68,9 @@ def test_golden():
 
 @pytest.mark.parametrize("k", [1, 2, 4])
 @pytest.mark.parametrize("capacity_factor", [None, 0.5, 1.0])
-def test_equals_a_loop_in_outputs_and_gradients(k, capacity_factor):
-    layer = RoutedExperts(5, [4, 6], capacity_factor=capacity_factor)
+@pytest.mark.parametrize("dispatch", ["split", "blocks"])
+def test_equals_a_loop_in_outputs_and_gradients(k, capacity_factor, dispatch):
+    layer = RoutedExperts(5, [4, 6], capacity_factor=capacity_factor, dispatch=dispatch)
     inputs, experts, weights = routed(5, k=k)
     layer.build(inputs.shape)
     # 37 k visits of 5 experts: ceil(3.7 k) and ceil(7.4 k).
@@ -83,10 +84,31 @@ def test_equals_a_loop_in_outputs_and_gradients(k, capacity_factor):
     assert (float(layer.dropped_share(experts)) > 0) == (capacity is not None)
 
 
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("capacity_factor", [None, 0.5])
+@pytest.mark.parametrize("dispatch", ["split", "blocks"])
+def test_tokens_of_a_decision_stay_together(k, capacity_factor, dispatch):
+    layer = RoutedExperts(5, [4, 6], capacity_factor=capacity_factor, dispatch=dispatch)
+    _, experts, weights = routed(5, k=k)
+    inputs = tf.random.stateless_normal([37, 3, 6], [3, 4])
+    layer.build(inputs.shape)
+    capacity = None if capacity_factor is None else int(np.ceil(37 * k * capacity_factor / 5))
+
+    def of_each_token():
+        tokens = [naive(layer, inputs[:, place], experts, weights, capacity) for place in range(3)]
+        return tf.stack(tokens, axis=1)
+
+    received = with_gradients(lambda: layer(inputs, experts, weights), layer, inputs, weights)
+    expected = with_gradients(of_each_token, layer, inputs, weights)
+    for left, right in zip(received, expected, strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-6 * max(1, np.abs(right).max()))
+
+
 @pytest.mark.parametrize("tokens", [1, 3, 150])
 @pytest.mark.parametrize("experts", [2, 64])
-def test_nothing_is_dropped_when_one_expert_takes_all(tokens, experts):
-    layer = RoutedExperts(experts, [4, 6])
+@pytest.mark.parametrize("dispatch", ["split", "blocks"])
+def test_nothing_is_dropped_when_one_expert_takes_all(tokens, experts, dispatch):
+    layer = RoutedExperts(experts, [4, 6], dispatch=dispatch)
     inputs, _, weights = routed(experts, tokens=tokens, k=1)
     layer.build(inputs.shape)
     chosen = tf.fill([tokens, 1], experts - 1)
@@ -115,7 +137,7 @@ def test_a_bias_belongs_to_its_expert():
 
 def products(experts, **options):
     """Multiplications in the matrix products of a traced call on 1024 tokens."""
-    layer = RoutedExperts(experts, [16, 16], **options)
+    layer = RoutedExperts(experts, [16, 16], dispatch="blocks", **options)
     layer.build([None, 16])
     traced = tf.function(layer).get_concrete_function(
         tf.TensorSpec([1024, 16]),
@@ -151,9 +173,28 @@ def test_xla_and_batches_of_unknown_size(capacity_factor, tokens):
         np.testing.assert_allclose(compiled(*arguments), expected, atol=1e-5)
 
 
-def test_an_empty_batch():
+@pytest.mark.parametrize("dispatch", ["split", "blocks"])
+@pytest.mark.parametrize("capacity_factor", [None, 1.0])
+def test_an_empty_batch(capacity_factor, dispatch):
+    layer = RoutedExperts(4, [5, 6], capacity_factor=capacity_factor, dispatch=dispatch)
+    inputs, experts, weights = (part[:0] for part in routed(4))
+    assert layer(inputs, experts, weights).shape == [0, 6]
+    assert float(layer.dropped_share(experts)) == 0
+
+
+def test_kernels_are_not_copied_on_a_cpu_and_shapes_do_not_vary_under_xla():
     layer = RoutedExperts(4, [5, 6])
-    assert layer(*(part[:0] for part in routed(4))).shape == [0, 6]
+    arguments = routed(4)
+    layer(*arguments)
+
+    def operations(**options):
+        traced = tf.function(layer, **options).get_concrete_function(*arguments)
+        return {operation.type for operation in traced.graph.get_operations()}
+
+    assert "SplitV" in operations()
+    compiled = operations(jit_compile=True)
+    assert "SplitV" not in compiled
+    assert "BatchMatMulV2" in compiled
 
 
 def test_initial_deviation_does_not_depend_on_the_number_of_experts():
@@ -177,6 +218,11 @@ def test_as_a_layer(options):
 def test_refuses_empty_experts(experts, units):
     with pytest.raises(ValueError, match=f"received num_experts={experts}, units="):
         RoutedExperts(experts, units)
+
+
+def test_refuses_an_unknown_dispatch():
+    with pytest.raises(ValueError, match="'auto', 'split' or 'blocks'; received 'loop': take"):
+        RoutedExperts(2, [2], dispatch="loop")
 
 
 def test_refuses_a_capacity_of_zero():

@@ -47,30 +47,80 @@ def test_golden():
     np.testing.assert_allclose(received, [[[3.7, 6.7]]], rtol=1e-5)
 
 
+def naive(layer, tokens, tasks, capacity_factor):
+    """The same by loops over rows, tokens and experts, one token per expert at a time."""
+    weights = by_name(layer)
+    scale = tf.math.rsqrt(tf.reduce_mean(tokens**2, axis=-1, keepdims=True) + 1e-6)
+    normed = tokens * scale * weights["norm/scale"]
+    by_token, k = layer.routing == "token", layer.k
+    capacity = math.inf
+    if capacity_factor is not None:
+        decisions = len(tokens) * (tokens.shape[1] if by_token else 1)
+        capacity = math.ceil(capacity_factor * decisions * k / 4)
+    visited, rows = [0] * 4, []
+    for row in range(len(tokens)):
+        outputs = []
+        for place in range(tokens.shape[1]):
+            if by_token:
+                state = normed[row, place]
+            elif layer.routing == "sentence":
+                state = tf.reduce_mean(normed[row], axis=0)
+            elif layer.routing == "gated_sentence":
+                gate = tf.linalg.matvec(weights["gate/kernel"], tasks[row], transpose_a=True)
+                state = tf.reshape(normed[row], [-1]) * gate
+            else:
+                state = tasks[row]
+            logits = tf.linalg.matvec(weights["router/kernel"], state, transpose_a=True)
+            probabilities = tf.nn.softmax(logits + weights["router/bias"])
+            if by_token or place == 0:
+                favoured = np.argsort(-probabilities.numpy(), kind="stable")[:k]
+                for expert in favoured:
+                    visited[expert] += 1
+                kept = [expert for expert in favoured if visited[expert] <= capacity]
+            total = tf.zeros([4])
+            for expert in kept:
+                kernels = [weights[f"experts/kernel_{number}"][expert] for number in (0, 1)]
+                hidden = tf.linalg.matvec(kernels[0], normed[row, place], transpose_a=True)
+                hidden = tf.linalg.matvec(kernels[1], tf.nn.leaky_relu(hidden), transpose_a=True)
+                total += probabilities[expert] * hidden
+            if not kept:
+                total = normed[row, place] * (probabilities[favoured[0]] if k == 1 else 1.0)
+            outputs.append(tokens[row, place] + total)
+        rows.append(tf.stack(outputs))
+    return tf.stack(rows)
+
+
 @pytest.mark.parametrize("routing", ROUTINGS)
 @pytest.mark.parametrize("k", [1, 2, 4])
-def test_equals_a_loop(routing, k):
-    layer = built(routing=routing, k=k)
-    weights = {name: weight.numpy() for name, weight in by_name(layer).items()}
-    tokens, tasks = TOKENS.numpy(), TASKS.numpy()
-    normed = tokens / np.sqrt((tokens**2).mean(axis=-1, keepdims=True) + 1e-6)
-    expected = tokens.copy()
-    for row in range(6):
-        for place in range(3):
-            state = {
-                "token": normed[row, place],
-                "sentence": normed[row].mean(axis=0),
-                "task": tasks[row],
-                "task_sentence": tasks[row],
-            }.get(routing)
-            if state is None:
-                state = normed[row].ravel() * (tasks[row] @ weights["gate/kernel"])
-            probabilities = softmax(state @ weights["router/kernel"])
-            for expert in np.argsort(-probabilities)[:k]:
-                hidden = leaky(normed[row, place] @ weights["experts/kernel_0"][expert])
-                mixed = hidden @ weights["experts/kernel_1"][expert]
-                expected[row, place] += probabilities[expert] * mixed
-    np.testing.assert_allclose(layer((TOKENS, TASKS)), expected, atol=1e-5)
+@pytest.mark.parametrize("capacity_factor", [None, 0.5])
+def test_equals_a_loop_in_outputs_and_gradients(routing, k, capacity_factor):
+    tokens, tasks = TOKENS[:4, :2], TASKS[:4]
+    layers = []
+    for dispatch in ("split", "blocks"):
+        layer = TaskSentenceMoE(
+            4, routing=routing, k=k, capacity_factor=capacity_factor, dispatch=dispatch
+        )
+        layer.build((tokens.shape, tasks.shape))
+        layer.set_weights(layers[0].get_weights() if layers else layer.get_weights())
+        layers.append(layer)
+    # Weights of the outputs, so that no gradient is 0 by symmetry.
+    shares = tf.constant(RNG.normal(size=tokens.shape), tf.float32)
+
+    def with_gradients(layer, function):
+        with tf.GradientTape() as tape:
+            tape.watch([tokens, tasks])
+            outputs = function()
+            loss = tf.reduce_sum(outputs * shares)
+        watched = [tokens, tasks, *layer.trainable_weights]
+        gradients = tape.gradient(loss, watched, unconnected_gradients="zero")
+        return [outputs, *map(tf.convert_to_tensor, gradients)]
+
+    expected = with_gradients(layers[0], lambda: naive(layers[0], tokens, tasks, capacity_factor))
+    assert all(np.abs(expected[number]).max() > 0.1 for number in (0, 1))
+    for layer in layers:
+        received = with_gradients(layer, lambda layer=layer: layer((tokens, tasks)))
+        for left, right in zip(received, expected, strict=True):
+            np.testing.assert_allclose(left, right, atol=1e-6 * max(1, np.abs(right).max()))
 
 
 def chosen(layer, tokens, tasks):
@@ -128,15 +178,39 @@ def test_losses_tell_balance_from_collapse():
     assert float(sum(layer.losses)) == pytest.approx(4)
 
 
+def test_reports_losses_loads_and_what_is_dropped():
+    layer = built(k=2, capacity_factor=0.5)
+    by_name(layer)["router/kernel"].assign(tf.zeros([5, 4]))
+    layer((TOKENS, TASKS))
+    values = {metric.name: float(metric.result()) for metric in layer.metrics}
+    # All rows choose experts 0 and 1, which keep ceil(0.5 * 12 / 4) = 2 of 6 visits each.
+    assert values == pytest.approx(
+        {
+            "balance_loss": 1,
+            "z_loss": math.log(4) ** 2,
+            "smallest_expert_load": 0,
+            "largest_expert_load": 0.5,
+            "dropped_share": 2 / 3,
+        }
+    )
+
+
+def test_an_empty_batch_adds_no_nan():
+    layer = built(capacity_factor=1.0)
+    assert layer((TOKENS[:0], TASKS[:0])).shape == [0, 3, 4]
+    assert [float(loss) for loss in layer.losses] == [0]
+    assert all(np.isfinite(metric.result()) for metric in layer.metrics)
+
+
 def test_full_experts_pass_tokens_and_leave_no_nan():
-    # Capacity ceil(0.01 * 18 / 4) = 1 of 18 visits.
+    # Capacity ceil(0.01 * 6 / 4) = 1 of 6 decisions, one for each row.
     layer = built(capacity_factor=0.01)
     by_name(layer)["router/kernel"].assign(tf.zeros([5, 4]))
     outputs = layer((TOKENS, TASKS)).numpy()
     normed = TOKENS / tf.sqrt(tf.reduce_mean(TOKENS**2, axis=-1, keepdims=True) + 1e-6)
-    # Expert 0 works on the first token; 1/4 of each other one is added to it.
+    # Expert 0 works on the first row; 1/4 of each token of the others is added to it.
     expected = (TOKENS + normed / 4).numpy()
-    np.testing.assert_allclose(outputs.reshape(18, 4)[1:], expected.reshape(18, 4)[1:], rtol=1e-5)
+    np.testing.assert_allclose(outputs[1:], expected[1:], rtol=1e-5)
 
 
 def test_a_row_of_zeros_leaves_no_nan():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from tfmtl.data.causal_statistics import CausalStatistics
 from tfmtl.data.encoded_log import EncodedLog
 from tfmtl.data.entity_table import EntityTable
+from tfmtl.data.event_histories import with_event_histories
 from tfmtl.data.feature_encoder import FeatureEncoder, FeatureEncoderError
 from tfmtl.data.input_spec import InputSpec
 from tfmtl.data.interaction_log import (
@@ -49,6 +50,7 @@ __all__ = [
     "split_per_user_by_time",
     "split_random",
     "training_dataset",
+    "with_event_histories",
 ]
 
 

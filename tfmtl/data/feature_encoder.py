@@ -145,9 +145,17 @@ class FeatureEncoder:
                 specs.append(InputSpec(feature.name, "numeric", feature.side, 0, 1, None))
                 continue
             owner = vocabulary_owner(self.schema, feature)
-            kind: Literal["list", "categorical"] = "list" if feature.is_list else "categorical"
-            size = self.vocabularies[owner].size
-            specs.append(InputSpec(feature.name, kind, feature.side, size, feature.width, owner))
+            specs.append(
+                InputSpec(
+                    feature.name,
+                    "list" if feature.is_list else "categorical",
+                    feature.side,
+                    self.vocabularies[owner].size,
+                    feature.width,
+                    owner,
+                    list_kind=None if feature.kind == "categorical" else feature.kind,
+                )
+            )
         if self.statistics is not None:
             width = len(self.statistics.names)
             specs.append(InputSpec(_STATISTICS, "numeric", "context", 0, width, None))

@@ -23,6 +23,8 @@ class InputSpec:
             its own.
         bins: Bins by which a model also encodes each value of a numeric input, see
             `FeatureEmbedding`; 0 leaves it a single number.
+        list_kind: What a list is, as its feature's kind says: a set (`multi_categorical`), a
+            `text` or a `sequence`; `None` for other inputs.
 
     Example:
         >>> InputSpec("tab", "categorical", "context", 5, 1, "tab").vocabulary_size
@@ -36,3 +38,4 @@ class InputSpec:
     width: int
     vocabulary: str | None = None
     bins: int = 0
+    list_kind: Literal["multi_categorical", "text", "sequence"] | None = None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from tfmtl.data.event_histories import with_event_histories
 from tfmtl.data.interaction_log import HeldOutLog, InteractionLog, TrainingLog
 from tfmtl.data.splits import Split
 from tfmtl.datasets.arrow_files import read_table
@@ -123,6 +126,10 @@ def load_kuairand(
     validation_from: Day = "2022-05-03",
     test_from: Day = "2022-05-04",
     until: Day = "2022-05-06",
+    history_length: int = 0,
+    history_of: Literal["positive", "all"] = "positive",
+    flows: Sequence[int] = (),
+    min_positives: int = 400,
 ) -> LoadedDataset:
     """KuaiRand-Pure's standard log, split by the day that the log itself assigns.
 
@@ -133,19 +140,35 @@ def load_kuairand(
     newest exposure is at `last_time_ms` and each older one a millisecond earlier.
     Repeated rows are dropped, and so are rows not later than their user's newest history.
 
+    With `history_length`, two context features tell what the user has met before: `history`, the
+    videos, and `history_event`, for each of them 1 + long view + 2 * like, where an undefined label
+    counts as 0. They hold rows of the history and of the training part only, strictly earlier than
+    the row itself, also for rows that are held out. Rows of the history do not have them.
+
+    With `flows`, every label becomes one task per tab, e.g. `click_tab1`, defined on the rows of
+    that tab only. Rows of other tabs are dropped from all parts and from the history; rows of
+    `history_*.parquet`, whose tab is unknown, stay and define no task.
+
     Args:
         data_dir: Data home, or the folder of the official CSV files or of their parquet form.
         train_from: First day of the training part, `YYYY-MM-DD` or a date.
         validation_from: First day of the validation part.
         test_from: First day of the test part.
         until: First day left out after the test part.
+        history_length: How many earlier rows a row brings, the latest; 0 leaves them out.
+        history_of: `positive` brings rows with a click, a long view or a like, `all` every row.
+        flows: Values of `tab` to keep, with tasks of their own each; empty keeps all rows and
+            one task per label.
+        min_positives: With `flows`, tasks with fewer positive training rows are left out.
 
     Returns:
         The log, its split and its history (`None` where there is none).
 
     Raises:
-        DatasetError: If there is no copy, days are not in order, or a part has no rows.
+        DatasetError: If there is no copy, days are not in order, a part or a tab of `flows` has no
+            rows, no task has `min_positives`, or an option is out of range.
     """
+    _check_options(history_length, history_of, flows, min_positives)
     folder = fetch_kuairand(data_dir)
     cuts = _day_numbers(
         train_from=train_from, validation_from=validation_from, test_from=test_from, until=until
@@ -154,6 +177,8 @@ def load_kuairand(
     videos = _read_entities(folder, _VIDEOS, "video_id", "item")
     rows = _read_log(folder)
     days = rows["date"].to_numpy()
+    if flows:
+        rows = _rows_of_flows(rows, flows, cuts)
     history = [_rows_of_sequences(path) for path in sorted(folder.glob("history_*.parquet"))]
     for past in history:
         rows = rows.filter(_is_later_than(past, rows))
@@ -170,17 +195,117 @@ def load_kuairand(
                 f"the log covers {days.min()} to {days.max()}: set train_from, "
                 "validation_from, test_from and until within it"
             )
+    rows, parts = rows.filter(parts <= 3), parts[parts <= 3]
+    older = pa.concat_tables(history, promote_options="default") if history else None
+    schema = SCHEMA
+    if flows:
+        rows = _with_flow_labels(rows, flows)
+        older = None if older is None else _with_flow_labels(older, flows)
+        tasks = _flow_tasks(rows.filter(parts == 1), flows, min_positives)
+        schema = SCHEMA.model_copy(update={"tasks": tasks})
+    older_log = None if older is None else TrainingLog(older, schema, users, videos)
+    if history_length:
+        known = [rows.filter(parts == 1)] if older is None else [older, rows.filter(parts == 1)]
+        rows = with_event_histories(
+            rows,
+            _events(pa.concat_tables(known, promote_options="default"), history_of),
+            user="user_id",
+            time="time_ms",
+            columns={"history": "video_id", "history_event": "event"},
+            max_length=history_length,
+        )
+        features = (*schema.features, *_history_features(history_length))
+        schema = schema.model_copy(update={"features": features})
     split = Split(
-        train=TrainingLog(rows.filter(parts == 1), SCHEMA, users, videos),
-        validation=HeldOutLog(rows.filter(parts == 2), SCHEMA, users, videos),
-        test=HeldOutLog(rows.filter(parts == 3), SCHEMA, users, videos),
+        train=TrainingLog(rows.filter(parts == 1), schema, users, videos),
+        validation=HeldOutLog(rows.filter(parts == 2), schema, users, videos),
+        test=HeldOutLog(rows.filter(parts == 3), schema, users, videos),
     )
-    log = InteractionLog(rows.filter((parts >= 1) & (parts <= 3)), SCHEMA, users, videos)
-    older = None
-    if history:
-        table = pa.concat_tables(history, promote_options="default")
-        older = TrainingLog(table, SCHEMA, users, videos)
-    return LoadedDataset(NAME, log, older, split, LICENCE, CITATION)
+    log = InteractionLog(rows, schema, users, videos)
+    return LoadedDataset(NAME, log, older_log, split, LICENCE, CITATION)
+
+
+def _check_options(
+    history_length: int, history_of: str, flows: Sequence[int], min_positives: int
+) -> None:
+    if history_length < 0:
+        raise DatasetError(
+            f"{NAME}: expected history_length of at least 0; received {history_length}: 0 leaves "
+            "the history out"
+        )
+    if history_of not in ("positive", "all"):
+        raise DatasetError(
+            f"{NAME}: expected history_of 'positive' or 'all'; received {history_of!r}: set it to "
+            "one of them"
+        )
+    if len(set(flows)) < len(flows):
+        raise DatasetError(
+            f"{NAME}: expected distinct flows; received {list(flows)}: name each tab once"
+        )
+    if min_positives < 1:
+        raise DatasetError(
+            f"{NAME}: expected min_positives of at least 1; received {min_positives}: a task "
+            "without positives cannot be learnt"
+        )
+
+
+def _rows_of_flows(rows: pa.Table, flows: Sequence[int], cuts: np.ndarray) -> pa.Table:
+    days = rows["date"].to_numpy()
+    tabs = rows.filter((days >= cuts[0]) & (days < cuts[1]))["tab"].unique().drop_null()
+    missing = sorted(set(flows) - set(tabs.to_pylist()))
+    if missing:
+        raise DatasetError(
+            f"{NAME}: expected flows among the tabs of the training rows, "
+            f"{sorted(tabs.to_pylist())}; received {missing} as well: leave these out, or move "
+            "train_from and validation_from"
+        )
+    return rows.filter(pc.is_in(rows["tab"], value_set=pa.array(flows, pa.int64())))
+
+
+def _with_flow_labels(rows: pa.Table, flows: Sequence[int]) -> pa.Table:
+    for task in SCHEMA.tasks:
+        for tab in flows:
+            label = pc.if_else(
+                pc.equal(rows["tab"], tab), rows[task.source], pa.scalar(None, pa.int8())
+            )
+            rows = rows.append_column(_flow_name(task, tab), label)
+    return rows
+
+
+def _flow_name(task: Task, tab: int) -> str:
+    return f"{task.name}_tab{tab}"
+
+
+def _flow_tasks(train: pa.Table, flows: Sequence[int], min_positives: int) -> tuple[Task, ...]:
+    tasks = [
+        Task(name=_flow_name(task, tab), order=task.order) for task in SCHEMA.tasks for tab in flows
+    ]
+    positives = {task.name: pc.sum(train[task.name]).as_py() or 0 for task in tasks}
+    chosen = tuple(task for task in tasks if positives[task.name] >= min_positives)
+    if not chosen:
+        most = max(positives, key=lambda name: positives[name])
+        raise DatasetError(
+            f"{NAME}: expected a task with min_positives = {min_positives} positive training rows; "
+            f"received {positives[most]} at most, of {most!r}: lower min_positives, or name other "
+            "flows"
+        )
+    return chosen
+
+
+def _events(rows: pa.Table, history_of: str) -> pa.Table:
+    click, long_view, like = (
+        pc.fill_null(rows[label], 0).to_numpy() for label in ("is_click", "long_view", "is_like")
+    )
+    events = rows.select(["user_id", "time_ms", "video_id"])
+    events = events.append_column("event", pa.array(1 + long_view + 2 * like, pa.int8()))
+    return events if history_of == "all" else events.filter(click + long_view + like > 0)
+
+
+def _history_features(length: int) -> tuple[Feature, ...]:
+    return (
+        Feature(name="history", kind="sequence", vocabulary="item_id", max_length=length),
+        Feature(name="history_event", kind="sequence", max_length=length),
+    )
 
 
 def _day_numbers(**days: Day) -> np.ndarray:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from tfmtl.data.event_histories import with_event_histories
 from tfmtl.data.interaction_log import InteractionLog
 from tfmtl.data.splits import split_per_user_by_time
 from tfmtl.datasets.arrow_files import read_table
@@ -96,23 +97,35 @@ def load_movielens(
     validation: float = 0.1,
     test: float = 0.1,
     max_users: int | None = None,
+    history_length: int = 0,
 ) -> LoadedDataset:
     """MovieLens-1M with the tasks like (rating of 4 or 5) and love (rating of 5).
 
     Both are thresholds of one rating, so love is nested in like.
+
+    With `history_length`, two context features tell what the user has rated before: `history`, the
+    films, and `history_rating`, the rating of each. They hold training rows only, strictly earlier
+    than the row itself, also for rows that are held out.
 
     Args:
         data_dir: Data home, or a folder with `ratings`, `users` and `items` `.parquet`.
         validation: Share of each user's rows, just before the test rows.
         test: Share of each user's rows, the newest.
         max_users: Keeps this many users, drawn with a fixed seed; `None` keeps all 6,040.
+        history_length: How many earlier ratings a row brings, the latest; 0 leaves them out.
 
     Returns:
         The log, split per user by time; no history.
 
     Raises:
-        DatasetError: If there is no copy and none can be fetched, or `max_users` is below 1.
+        DatasetError: If there is no copy and none can be fetched, `max_users` is below 1, or
+            `history_length` is negative.
     """
+    if history_length < 0:
+        raise DatasetError(
+            f"{NAME}: expected history_length of at least 0; received {history_length}: 0 leaves "
+            "the history out"
+        )
     folder = fetch_movielens(data_dir)
     ratings = read_table(folder / "ratings.parquet")
     users = read_table(folder / "users.parquet")
@@ -125,7 +138,27 @@ def load_movielens(
         rows=_with_item_id(ratings), schema=SCHEMA, users=users, items=_with_item_id(items)
     )
     split = split_per_user_by_time(log, validation=validation, test=test)
+    if history_length:
+        rows = with_event_histories(
+            log.rows,
+            split.train.rows,
+            user="user_id",
+            time="timestamp",
+            columns={"history": "item_id", "history_rating": "rating"},
+            max_length=history_length,
+        )
+        log = InteractionLog(rows, _schema_with_history(history_length), users, log.items)
+        # The same rows in the same order fall into the same parts.
+        split = split_per_user_by_time(log, validation=validation, test=test)
     return LoadedDataset(NAME, log, None, split, LICENCE, CITATION)
+
+
+def _schema_with_history(length: int) -> Schema:
+    history = (
+        Feature(name="history", kind="sequence", vocabulary="item_id", max_length=length),
+        Feature(name="history_rating", kind="sequence", max_length=length),
+    )
+    return SCHEMA.model_copy(update={"features": (*SCHEMA.features, *history)})
 
 
 def _read(path: Path) -> pa.Table:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tfmtl.datasets import (
+    aliccp,
+    aliexpress,
     census_income,
     ijcai15,
     kuairand,
@@ -17,6 +19,8 @@ from tfmtl.datasets import (
     taobao,
     tmall,
 )
+from tfmtl.datasets.aliccp import fetch_aliccp, load_aliccp
+from tfmtl.datasets.aliexpress import fetch_aliexpress, load_aliexpress
 from tfmtl.datasets.census_income import fetch_census_income, load_census_income
 from tfmtl.datasets.dataset_error import DatasetError
 from tfmtl.datasets.ijcai15 import fetch_ijcai15, load_ijcai15
@@ -30,6 +34,8 @@ from tfmtl.datasets.tmall import fetch_tmall, load_tmall
 
 _LOADERS: dict[str, Callable[..., LoadedDataset]] = {
     simulator.NAME: simulate_log,
+    aliccp.NAME: load_aliccp,
+    aliexpress.NAME: load_aliexpress,
     census_income.NAME: load_census_income,
     ijcai15.NAME: load_ijcai15,
     kuairand.NAME: load_kuairand,
@@ -39,6 +45,8 @@ _LOADERS: dict[str, Callable[..., LoadedDataset]] = {
     tmall.NAME: load_tmall,
 }
 _FETCHERS: dict[str, Callable[..., Path]] = {
+    aliccp.NAME: fetch_aliccp,
+    aliexpress.NAME: fetch_aliexpress,
     census_income.NAME: fetch_census_income,
     ijcai15.NAME: fetch_ijcai15,
     kuairand.NAME: fetch_kuairand,
@@ -53,8 +61,8 @@ def names() -> tuple[str, ...]:
 
     Example:
         >>> names()
-        ('census-income', 'ijcai15', 'kuairand-pure', 'movielens-1m', 'simulator', 'table', \
-'taobao', 'tmall')
+        ('ali-ccp', 'aliexpress', 'census-income', 'ijcai15', 'kuairand-pure', 'movielens-1m', \
+'simulator', 'table', 'taobao', 'tmall')
     """
     return tuple(sorted(_LOADERS))
 
@@ -103,7 +111,8 @@ def fetch(name: str, data_dir: str | Path | None = None, progress: bool = False)
 
     Args:
         name: `census-income` or `movielens-1m`, which are downloaded where there is no copy, or
-            `ijcai15`, `kuairand-pure`, `taobao` and `tmall`, which are only looked for.
+            `ali-ccp`, `aliexpress`, `ijcai15`, `kuairand-pure`, `taobao` and `tmall`, which are
+            only looked for.
         data_dir: Data home, or the dataset's own folder; see `data_home` for the default.
         progress: Whether to show a progress bar while downloading.
 

@@ -138,10 +138,7 @@ class FeatureEmbedding(keras.layers.Layer):
         specs = self.specs(side)
         absent = [spec.name for spec in specs if spec.name not in features]
         if absent:
-            raise ValueError(
-                f"the batch lacks the features {absent}; it has {sorted(features)}: "
-                "encode it with the encoder that the model was built from"
-            )
+            raise _absent(absent, features)
         by_kind = {
             kind: [spec for spec in specs if spec.kind == kind]
             for kind in ("categorical", "list", "numeric")
@@ -175,14 +172,67 @@ class FeatureEmbedding(keras.layers.Layer):
         """Embeds packed features of one side: `float [B, width(side)]`."""
         return self._assemble(self._look_up(packed), packed, side)
 
-    def call(self, features: Mapping[str, tf.Tensor], side: str = "context") -> tf.Tensor:
-        """Embeds the features of one side of a batch: `float [B, width(side)]`."""
-        packed = self.pack(features, side)
-        rows = self._look_up(packed)
+    def call(
+        self,
+        features: Mapping[str, tf.Tensor],
+        side: str = "context",
+        names: Sequence[str] | None = None,
+    ) -> Any:
+        """Embeds the features of one side of a batch, or those called `names` one by one.
+
+        Args:
+            features: Encoded features.
+            side: Side to embed, for `float [B, width(side)]`.
+            names: Inputs to embed without joining them, whatever their sides: name to `[B, dim]`
+                for a categorical one, `[B, width, dim]` for a list (whose padding has a row like
+                any other), `[B, width]` for a numeric one, and `[B, width * bins]` under
+                `<name>/bins` where it has bins.
+        """
+        if names is None:
+            packed = self.pack(features, side)
+            rows = self._look_up(packed)
+            self._penalise(rows)
+            return self._assemble(rows, packed, side)
+        return self._embed_each(features, names)
+
+    def _penalise(self, rows: tf.Tensor) -> None:
         if self.l2:
             squares = tf.reduce_sum(tf.square(tf.cast(rows, tf.float32)), axis=[1, 2])
             self.add_loss(self.l2 * tf.reduce_mean(squares))
-        return self._assemble(rows, packed, side)
+
+    def _embed_each(
+        self, features: Mapping[str, tf.Tensor], names: Sequence[str]
+    ) -> dict[str, tf.Tensor]:
+        own = {spec.name: spec for spec in self.inputs}
+        specs = [own[name] for name in names]
+        absent = [spec.name for spec in specs if spec.name not in features]
+        if absent:
+            raise _absent(absent, features)
+        looked_up = [spec for spec in specs if spec.kind != "numeric"]
+        embedded: dict[str, tf.Tensor] = {}
+        if looked_up:
+            ids = []
+            for spec in looked_up:
+                column = tf.cast(features[spec.name], tf.int32)
+                if spec.kind == "list":
+                    ids.append(tf.where(column > 0, column + self._offsets[spec.name], 0))
+                else:
+                    ids.append(column[:, tf.newaxis] + self._offsets[spec.name])
+            # One gather, and one sparse gradient, for all of them.
+            rows = tf.gather(self._table, tf.concat(ids, axis=1))
+            self._penalise(rows)
+            widths = [spec.width if spec.kind == "list" else 1 for spec in looked_up]
+            parts = tf.split(tf.cast(rows, self.compute_dtype), widths, axis=1)
+            for spec, part in zip(looked_up, parts, strict=True):
+                embedded[spec.name] = part if spec.kind == "list" else part[:, 0]
+        for spec in specs:
+            if spec.kind == "numeric":
+                numbers = tf.cast(features[spec.name], tf.float32)
+                numbers = tf.reshape(numbers, [tf.shape(numbers)[0], spec.width])
+                embedded[spec.name] = tf.cast(numbers, self.compute_dtype)
+                if spec.bins:
+                    (embedded[f"{spec.name}/bins"],) = self._bin_shares(numbers, [spec])
+        return embedded
 
     def _look_up(self, packed: PackedFeatures) -> tf.Tensor:
         rows = tf.gather(self._table, tf.concat([packed.ids, packed.lists], axis=-1))
@@ -234,3 +284,10 @@ class FeatureEmbedding(keras.layers.Layer):
             "dim": self.dim,
             "l2": self.l2,
         }
+
+
+def _absent(names: Sequence[str], features: Mapping[str, Any]) -> ValueError:
+    return ValueError(
+        f"the batch lacks the features {list(names)}; it has {sorted(features)}: encode it with "
+        "the encoder that the model was built from"
+    )

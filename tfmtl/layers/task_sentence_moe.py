@@ -8,9 +8,10 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfmtl.layers.dropout import Dropout
+from tfmtl.layers.recording import Recording
 from tfmtl.layers.rms_norm import RMSNorm
-from tfmtl.layers.routed_experts import RoutedExperts
-from tfmtl.layers.top_k_router import TopKRouter
+from tfmtl.layers.routed_experts import Dispatch, RoutedExperts
+from tfmtl.layers.top_k_router import Routing, TopKRouter
 
 _ROUTINGS = ("task_sentence", "token", "gated_sentence", "sentence", "task")
 
@@ -32,6 +33,10 @@ class TaskSentenceMoE(keras.layers.Layer):
     - `"sentence"`: r = mean_l x̃_l, one decision per row, without the tasks.
     - `"task"`: r = s, where s embeds the main task alone (`TaskSentence.embed_main`).
 
+    `fit` and `evaluate` report `balance_loss`, `z_loss`, the shares of the decisions that the least
+    and the most visited expert received (`smallest_expert_load`, `largest_expert_load`), and, with
+    a capacity, `dropped_share`.
+
     Shapes: B rows, L tokens per row, D width of a token, S width of the task input, E experts.
 
     Args:
@@ -45,6 +50,7 @@ class TaskSentenceMoE(keras.layers.Layer):
         dropout: Share of the experts' outputs dropped in training.
         balance_weight: Weight w_bal of the load balance loss.
         z_weight: Weight w_z of the loss on the size of the logits.
+        dispatch: See `RoutedExperts`.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Call arguments:
@@ -86,6 +92,7 @@ class TaskSentenceMoE(keras.layers.Layer):
         dropout: float = 0.0,
         balance_weight: float = 1e-4,
         z_weight: float = 1e-4,
+        dispatch: Dispatch = "auto",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -98,6 +105,7 @@ class TaskSentenceMoE(keras.layers.Layer):
         self.dropout = float(dropout)
         self.balance_weight = float(balance_weight)
         self.z_weight = float(z_weight)
+        self.dispatch: Dispatch = dispatch
         if routing not in _ROUTINGS:
             raise ValueError(
                 f"expected a routing of {list(_ROUTINGS)}; received {routing!r}: take "
@@ -116,6 +124,7 @@ class TaskSentenceMoE(keras.layers.Layer):
             self.num_experts,
             [width if self.hidden is None else self.hidden, width],
             capacity_factor=self.capacity_factor,
+            dispatch=self.dispatch,
             dtype=self.dtype_policy,
             name="experts",
         )
@@ -143,15 +152,23 @@ class TaskSentenceMoE(keras.layers.Layer):
         normed = self._norm(tokens)
         routing = self._router(self._state(normed, tasks), training=training)
         self.add_loss(self.balance_weight * routing.balance_loss + self.z_weight * routing.z_loss)
-        experts, weights = routing.experts, routing.weights
-        if self.routing != "token":
-            # One decision per row serves all of its tokens.
-            length = tf.shape(tokens)[1] if tokens.shape[1] is None else tokens.shape[1]
-            experts, weights = (
-                tf.repeat(part[:, tf.newaxis], length, axis=1) for part in (experts, weights)
-            )
-        mixed = self._experts(normed, experts, weights)
+        self._report(routing)
+        mixed = self._experts(normed, routing.experts, routing.weights)
         return tokens + self._drop(mixed, training=training)
+
+    def _report(self, routing: Routing) -> None:
+        shares = tf.reduce_mean(tf.one_hot(routing.experts, self.num_experts), axis=-2)
+        Recording.show_gate(
+            [str(expert) for expert in range(self.num_experts)],
+            tf.reshape(shares, [-1, self.num_experts]),
+        )
+        self.add_metric(routing.balance_loss, name="balance_loss")
+        self.add_metric(routing.z_loss, name="z_loss")
+        self.add_metric(tf.reduce_min(routing.load), name="smallest_expert_load")
+        self.add_metric(tf.reduce_max(routing.load), name="largest_expert_load")
+        if self.capacity_factor is not None:
+            dropped = self._experts.dropped_share(routing.experts)
+            self.add_metric(dropped, name="dropped_share")
 
     def _state(self, normed: tf.Tensor, tasks: tf.Tensor) -> tf.Tensor:
         if self.routing == "token":
@@ -176,4 +193,5 @@ class TaskSentenceMoE(keras.layers.Layer):
             "dropout": self.dropout,
             "balance_weight": self.balance_weight,
             "z_weight": self.z_weight,
+            "dispatch": self.dispatch,
         }

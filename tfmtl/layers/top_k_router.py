@@ -136,14 +136,17 @@ class TopKRouter(keras.layers.Layer):
             tf.ones_like(flat, tf.float32), flat, self.num_experts
         )
         load = tf.math.divide_no_nan(counts, tf.reduce_sum(counts))
-        means = tf.reduce_mean(tf.reshape(probabilities, [-1, self.num_experts]), axis=0)
+        rows = tf.reshape(probabilities, [-1, self.num_experts])
+        # An empty batch has no mean: its losses are 0.
+        number = tf.maximum(tf.cast(tf.shape(rows)[0], tf.float32), 1.0)
+        means = tf.reduce_sum(rows, axis=0) / number
         return Routing(
             experts,
             weights,
             probabilities,
             load,
             balance_loss=self.num_experts * tf.reduce_sum(load * means),
-            z_loss=tf.reduce_mean(tf.square(tf.reduce_logsumexp(logits, axis=-1))),
+            z_loss=tf.reduce_sum(tf.square(tf.reduce_logsumexp(logits, axis=-1))) / number,
         )
 
     def get_config(self) -> dict[str, Any]:

@@ -142,6 +142,8 @@ class Telemetry(keras.callbacks.Callback):
             name = gate.name.removeprefix(f"{model.name}/")
             self._experts[name] = gate.experts
             gates[name] = {
+                # A router may decide several times per row.
+                "decisions": tf.cast(tf.shape(gate.weights)[0], tf.float32),
                 "loads": tf.reduce_sum(gate.weights, axis=0),
                 "entropy": -tf.reduce_sum(tf.math.xlogy(gate.weights, gate.weights)),
             }
@@ -160,9 +162,9 @@ class Telemetry(keras.callbacks.Callback):
     def _gate_values(self, sums: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, float]:
         values: dict[str, float] = {}
         shares: dict[tuple[str, str], list[float]] = {}
-        rows = len(self.encoded)
         for name, experts in self._experts.items():
             bank = name.rpartition("/")[0]
+            rows = sums[name]["decisions"]
             for expert, load in zip(experts, sums[name]["loads"] / rows, strict=True):
                 values[f"telemetry/gate/{name}/load_{expert}"] = float(load)
                 shares.setdefault((bank, expert), []).append(float(load) * len(experts))
