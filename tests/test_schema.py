@@ -116,6 +116,15 @@ def test_width_by_kind(kind, is_list, width):
     assert (feature.is_list, feature.width, feature.source) == (is_list, width, "x")
 
 
+def test_a_vector_is_as_wide_as_its_lists_and_holds_no_ids():
+    vector = Feature(name="x", kind="vector", dim=384)
+    assert (vector.is_list, vector.has_vocabulary, vector.width) == (False, False, 384)
+    assert [Feature(name="x", kind=kind).has_vocabulary for kind in ("numeric", "text")] == [
+        False,
+        True,
+    ]
+
+
 def features(*given):
     return {"tasks": [CLICK], "features": list(given)}
 
@@ -154,6 +163,15 @@ def features(*given):
             "feature 'a': expected min_count and max_length of at least 1; received 0 and 8",
         ),
         (features({"name": "a", "max_length": 0}), "at least 1; received 1 and 0"),
+        (
+            features({"name": "a", "kind": "vector"}),
+            "vector feature 'a': expected dim of at least 1; received None: set dim= to the length",
+        ),
+        (features({"name": "a", "kind": "vector", "dim": 0}), "dim of at least 1; received 0"),
+        (
+            features({"name": "a", "kind": "numeric", "dim": 3}),
+            "feature 'a': dim is for vectors; received dim=3 with kind 'numeric': set kind=",
+        ),
         (features({"name": "a", "kind": "image"}), "Input should be 'categorical', 'numeric'"),
         (features({"name": "a", "side": "shop"}), "Input should be 'user', 'item' or 'context'"),
         ({"tasks": [{**CLICK, "weight": -1}]}, "finite weight >= 0; received -1.0"),

@@ -19,7 +19,7 @@ ITEM_ID = "item_id"
 TIME = "time"
 RESERVED = frozenset({USER_ID, ITEM_ID, TIME, "graph", "statistics"})
 
-FeatureKind = Literal["categorical", "numeric", "multi_categorical", "text", "sequence"]
+FeatureKind = Literal["categorical", "numeric", "multi_categorical", "text", "sequence", "vector"]
 Side = Literal["user", "item", "context"]
 Operator = Literal["==", "!=", ">", ">=", "<", "<="]
 
@@ -47,8 +47,9 @@ class Feature(_Frozen):
     Args:
         name: Name of the model input; also the column unless `column` is given.
         kind: `categorical` (one id), `numeric` (one float), `multi_categorical` (a set of ids),
-            `text` (a string, split into lower-case word tokens) or `sequence` (an ordered list of
-            ids, most recent last).
+            `text` (a string, split into lower-case word tokens), `sequence` (an ordered list of
+            ids, most recent last) or `vector` (a list of `dim` floats that another model computed,
+            passed through unchanged; a missing one is zeros).
         side: Which entity the feature describes: `user`, `item`, or `context` for the row itself.
         column: Column of the log when it differs from `name`.
         min_count: Ids seen fewer times in the training rows are out of vocabulary (id 0).
@@ -60,6 +61,7 @@ class Feature(_Frozen):
             training deviation, `log` does so after log(1 + x), `none` passes the value through.
         fill: Numeric only. Value that stands in for a missing one; without it a missing value is
             an error.
+        dim: Vectors only, which need it. Floats in every list of the column.
 
     Example:
         >>> Feature(name="genre", kind="multi_categorical", side="item", separator="|").width
@@ -76,6 +78,7 @@ class Feature(_Frozen):
     vocabulary: str | None = None
     transform: Literal["standard", "log", "none"] = "standard"
     fill: float | None = None
+    dim: int | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Feature:
@@ -87,6 +90,16 @@ class Feature(_Frozen):
             raise ValueError(
                 f"feature {self.name!r}: expected min_count and max_length of at least 1; "
                 f"received {self.min_count} and {self.max_length}"
+            )
+        if self.kind == "vector" and (self.dim is None or self.dim < 1):
+            raise ValueError(
+                f"vector feature {self.name!r}: expected dim of at least 1; received {self.dim}: "
+                "set dim= to the length of the column's lists"
+            )
+        if self.kind != "vector" and self.dim is not None:
+            raise ValueError(
+                f"feature {self.name!r}: dim is for vectors; received dim={self.dim} with kind "
+                f"{self.kind!r}: set kind='vector', or leave dim out"
             )
         return self
 
@@ -101,9 +114,14 @@ class Feature(_Frozen):
         return self.kind in ("multi_categorical", "text", "sequence")
 
     @property
+    def has_vocabulary(self) -> bool:
+        """Whether the values are ids, rather than numbers or vectors."""
+        return self.kind not in ("numeric", "vector")
+
+    @property
     def width(self) -> int:
-        """Values per row after encoding: `max_length` for lists, else 1."""
-        return self.max_length if self.is_list else 1
+        """Values per row after encoding: `max_length` for lists, `dim` for vectors, else 1."""
+        return self.max_length if self.is_list else self.dim or 1
 
 
 class Positive(_Frozen):

@@ -9,6 +9,7 @@ from tfmtl.data.feature_columns import (
     list_values,
     numeric_values,
     padded_ids,
+    vector_values,
 )
 from tfmtl.schema import Feature
 
@@ -120,3 +121,58 @@ def test_sliced_lists_are_read_from_their_own_start():
     assert_array_equal(
         encoded(lists, feature, Vocabulary([1, 2, 3, 4, 5, 6])), [[0, 0], [3, 0], [5, 6]]
     )
+
+
+def vectors(raw):
+    return vector_values(raw, Feature(name="v", kind="vector", column="w", dim=2), "items")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.float32()),
+        pa.list_(pa.float64(), 2),
+        pa.list_(pa.float32(), 2),
+        pa.large_list(pa.int16()),
+        pa.list_(pa.float16()),
+    ],
+)
+def test_vectors_of_any_list_type_are_read_with_zeros_for_missing_ones(kind):
+    parts = [pa.array([[1, 2], None, [3, -4]], kind), pa.array([[9, 9], [5, 6]], kind).slice(1)]
+    read = vectors(pa.chunked_array(parts))
+    assert read.dtype == np.float32
+    assert_array_equal(read, [[1, 2], [0, 0], [3, -4], [5, 6]])
+
+
+def test_a_column_of_nulls_is_a_column_of_missing_vectors():
+    assert_array_equal(vectors(pa.chunked_array([pa.nulls(2)])), np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("value", [[], [1.0], [1.0, 2.0, 3.0]])
+def test_a_vector_of_another_length_is_refused(value):
+    with pytest.raises(
+        LogError,
+        match=rf"vector feature 'v': column 'w' of items holds a list of {len(value)} values, and "
+        r"another length than 2 in 1 of 3 rows: set dim= to the length",
+    ):
+        vectors(column([1.0, 2.0], None, value, kind=pa.list_(pa.float64())))
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("-inf"), 1e300])
+def test_numbers_of_a_vector_must_be_finite(value):
+    with pytest.raises(
+        LogError,
+        match=r"vector feature 'v': column 'w' of items holds vectors with numbers that are "
+        r"missing, NaN or infinite in 2 of 3 rows; expected finite ones",
+    ):
+        vectors(column([1.0, value], [1.0, 2.0], [value, value], kind=pa.list_(pa.float64())))
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [("0.5 1", "string"), (0.5, "double"), (["a", "b"], "list<.*string>")]
+)
+def test_columns_without_lists_of_numbers_hold_no_vectors(value, kind):
+    with pytest.raises(
+        LogError, match=rf"'v': column 'w' of items holds {kind}; expected lists of 2 floats: read"
+    ):
+        vectors(column(value))

@@ -385,6 +385,104 @@ def test_the_fingerprint_depends_on_rows_and_settings(train, history):
     assert one != FeatureEncoder.fit(train, history, other).fingerprint()
 
 
+@pytest.fixture
+def with_vectors(build):
+    """A log with a vector of every item and one of every row."""
+    schema = build().schema
+    vectors = (
+        Feature(name="cover", kind="vector", side="item", column="image", dim=3),
+        Feature(name="mood", kind="vector", dim=2),
+    )
+    schema = schema.model_copy(update={"features": (*schema.features, *vectors)})
+    covers = [[1.0, 2.0, -3.5], None, [0.0, 8.0, 4.0]]
+    items = {
+        "vid": ["c", "a", "b"],
+        "genre": ["war|drama", "", "drama"],
+        "title": ["C 3", "Ah", "Be"],
+        "image": pa.array(covers, pa.list_(pa.float32(), 3)),
+    }
+    moods = [[1.0, -1.0], None, [2.0, 0.5], [3.0, 0.0], [0.0, 0.0], [4.0, 9.0]]
+    return build({"mood": moods}, items=items, schema=schema, kind=TrainingLog)
+
+
+def test_vectors_pass_through_unchanged(with_vectors):
+    encoder = FeatureEncoder.fit(with_vectors)
+    assert encoder.inputs[-2:] == (
+        InputSpec("cover", "numeric", "item", 0, 3, vector=True),
+        InputSpec("mood", "numeric", "context", 0, 2, vector=True),
+    )
+    assert not any(spec.vector for spec in encoder.inputs[:-2])
+    assert set(encoder.scales) == {"age", "price"}
+    assert not {"cover", "mood"} & set(encoder.vocabularies)
+    features = encoder.encode(with_vectors).features
+    # Items b, a, b, c, c, a; item a has no vector.
+    a, b, c = [0, 0, 0], [0, 8, 4], [1, 2, -3.5]
+    assert_array_equal(features["cover"], [b, a, b, c, c, a])
+    assert_array_equal(features["mood"], [[1, -1], [0, 0], [2, 0.5], [3, 0], [0, 0], [4, 9]])
+    assert features["cover"].dtype == features["mood"].dtype == np.float32
+    assert_array_equal(encoder.entity_table("item").columns["cover"], [[0, 0, 0], a, b, c])
+    # Encoded ids: a 1, b 2, c 3.
+    assert_array_equal(encoder.node_features("item")["cover"], [[0, 0, 0], a, b, c])
+
+
+def test_an_item_that_is_not_in_the_table_has_a_vector_of_zeros(with_vectors):
+    rows = with_vectors.rows.set_column(1, "vid", pa.array(["c", "z", "b", "z", "a", "c"]))
+    held_out = HeldOutLog(rows, with_vectors.schema, with_vectors.users, with_vectors.items)
+    cover = FeatureEncoder.fit(with_vectors).encode(held_out).features["cover"]
+    assert_array_equal(cover[:3], [[1, 2, -3.5], [0, 0, 0], [0, 8, 4]])
+
+
+def test_vectors_in_the_rows_give_an_item_its_latest(with_vectors):
+    covers = [[row, 0.5, -row] for row in range(6)]
+    rows = with_vectors.rows.append_column("image", pa.array(covers))
+    items = with_vectors.items.drop_columns(["image"])
+    train = TrainingLog(rows, with_vectors.schema, with_vectors.users, items)
+    cover = FeatureEncoder.fit(train).entity_table("item").columns["cover"]
+    # The last rows of a, b and c are 5, 2 and 4.
+    assert_array_equal(cover, [[0, 0, 0], [5, 0.5, -5], [2, 0.5, -2], [4, 0.5, -4]])
+
+
+def test_a_saved_encoder_keeps_its_vectors(with_vectors, tmp_path):
+    encoder = FeatureEncoder.fit(with_vectors)
+    encoder.save(tmp_path)
+    loaded = FeatureEncoder.load(tmp_path)
+    assert loaded.inputs == encoder.inputs
+    assert loaded.fingerprint() == encoder.fingerprint()
+    one, other = (x.encode(with_vectors).features for x in (encoder, loaded))
+    assert_same_columns(one, other)
+    assert_same_columns(encoder.node_features("item"), loaded.node_features("item"))
+
+
+def test_the_fingerprint_depends_on_the_vectors(with_vectors):
+    items = with_vectors.items.set_column(
+        3, "image", pa.array([[1.0, 2.0, -3.0], None, [0.0, 8.0, 4.0]])
+    )
+    other = TrainingLog(with_vectors.rows, with_vectors.schema, with_vectors.users, items)
+    assert other.fingerprint() != with_vectors.fingerprint()
+    one, two = (FeatureEncoder.fit(log).fingerprint() for log in (with_vectors, other))
+    assert one != two
+
+
+def test_a_vector_of_another_length_is_refused_in_tables_and_rows(with_vectors):
+    images = pa.array([[1.0, 2.0, -3.0], None, [0.0, 8.0]])
+    items = with_vectors.items.set_column(3, "image", images)
+    wrong = TrainingLog(with_vectors.rows, with_vectors.schema, with_vectors.users, items)
+    with pytest.raises(LogError, match=r"'cover': column 'image' of items holds a list of 2 val"):
+        FeatureEncoder.fit(wrong)
+    train = one_feature([[1.0], [2.0, 3.0]], kind="vector", dim=2)
+    with pytest.raises(LogError, match=r"'x': column 'x' of the log holds a list of 1 values"):
+        FeatureEncoder.fit(train).encode(train)
+
+
+def test_no_feature_shares_the_vocabulary_of_a_vector(with_vectors):
+    seen = Feature(name="seen", column="tab", vocabulary="mood")
+    features = (*with_vectors.schema.features, seen)
+    schema = with_vectors.schema.model_copy(update={"features": features})
+    log = TrainingLog(with_vectors.rows, schema, with_vectors.users, with_vectors.items)
+    with pytest.raises(LogError, match=r"feature 'seen': no vocabulary 'mood' to share"):
+        FeatureEncoder.fit(log)
+
+
 def test_an_encoder_of_another_version_is_refused(train, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("tfmtl.data.feature_encoder.FORMAT_VERSION", 7)

@@ -2,10 +2,12 @@ import hashlib
 import zipfile
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tfmtl.data import FeatureEncoder
+from tfmtl.data.text_vectors import embed_column
 from tfmtl.datasets import DatasetError, PackageArchive, movielens
 from tfmtl.datasets.movielens import fetch_movielens, load_movielens
 
@@ -160,3 +162,95 @@ def test_histories_are_encoded_side_by_side(home):
 def test_negative_history_length(home):
     with pytest.raises(DatasetError, match="history_length of at least 0; received -1: 0 leaves"):
         load_movielens(home, history_length=-1)
+
+
+@pytest.fixture
+def embedded(monkeypatch):
+    """Titles embedded as unit vectors that tell their lengths; one entry per embedded table."""
+    calls = []
+
+    def encode(texts):
+        vectors = np.zeros((len(texts), 384))
+        vectors[np.arange(len(texts)), [len(text) for text in texts]] = 1
+        return vectors
+
+    def embed(table, column, into):
+        calls.append(table[column].to_pylist())
+        return embed_column(table, column, into, encoder=encode)
+
+    monkeypatch.setattr(movielens, "embed_column", embed)
+    return calls
+
+
+def _title_lengths(split):
+    """Position of the one in the vector of each film, as the encoder has them, by number."""
+    return FeatureEncoder.fit(split.train).entity_table("item").columns["title_vector"].argmax(1)
+
+
+def test_title_vectors_are_a_feature_of_films(home, embedded):
+    plain = load_movielens(home)
+    dataset = load_movielens(home, title_vectors=True)
+    assert "title_vector" not in plain.log.items.column_names
+    assert embedded == [["Misérables, Les (1995)", '"8½" Women (1999)', "Heat (1995)"]]
+    *others, vector = dataset.log.schema.features
+    assert tuple(others) == plain.log.schema.features
+    assert (vector.name, vector.kind, vector.side, vector.dim) == (
+        "title_vector",
+        "vector",
+        "item",
+        384,
+    )
+    # Row 0 is the unknown film's; the titles have 22, 17 and 11 letters.
+    assert _title_lengths(dataset.split).tolist() == [0, 22, 17, 11]
+
+
+def test_title_vectors_are_kept_beside_the_data(home, embedded):
+    load_movielens(home, title_vectors=True)
+    folder = home / "movielens-1m"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "items.parquet",
+        "ratings.parquet",
+        "title_vectors.parquet",
+        "users.parquet",
+    ]
+    assert sorted(path.name for path in home.iterdir()) == ["archives", "movielens-1m"]
+    split = load_movielens(home, title_vectors=True, history_length=2).split
+    assert len(embedded) == 1
+    assert _title_lengths(split).tolist() == [0, 22, 17, 11]
+    names = [feature.name for feature in split.train.schema.features]
+    assert names[-3:] == ["title_vector", "history", "history_rating"]
+
+
+def test_title_vectors_of_other_titles_are_made_again(home, embedded):
+    load_movielens(home, title_vectors=True)
+    path = home / "movielens-1m" / "items.parquet"
+    items = pq.read_table(path)
+    titles = pa.array(["Misérables, Les (1995)", "8 (1999)", "Heat (1995)"])
+    place = items.column_names.index("title_with_year")
+    pq.write_table(items.set_column(place, "title_with_year", titles), path)
+    for _ in range(2):
+        split = load_movielens(home, title_vectors=True).split
+        assert _title_lengths(split).tolist() == [0, 22, 8, 11]
+    assert len(embedded) == 2
+
+
+def test_title_vectors_do_without_a_folder_that_can_be_written(home, embedded, monkeypatch):
+    fetch_movielens(home)
+
+    def refuse(target):
+        raise PermissionError(f"{target} is read-only")
+
+    monkeypatch.setattr(movielens, "writing_folder", refuse)
+    for _ in range(2):
+        split = load_movielens(home, title_vectors=True).split
+        assert _title_lengths(split).tolist() == [0, 22, 17, 11]
+    assert len(embedded) == 2
+    assert not (home / "movielens-1m" / "title_vectors.parquet").exists()
+
+
+def test_damaged_title_vectors_are_named(home, embedded):
+    path = fetch_movielens(home) / "title_vectors.parquet"
+    pq.write_table(pa.table({"title_with_year": ["Heat (1995)"]}), path)
+    with pytest.raises(DatasetError, match=r"title_vectors.parquet: expected .*'title_vector'"):
+        load_movielens(home, title_vectors=True)
+    assert embedded == []

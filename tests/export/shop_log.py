@@ -28,6 +28,8 @@ SCHEMA = Schema(
         Feature(name="price", kind="numeric"),
         Feature(name="bid", kind="numeric", transform="log", fill=2.0),
         Feature(name="seen", kind="sequence", vocabulary="item_id", max_length=3),
+        Feature(name="cover", kind="vector", side="item", dim=3),
+        Feature(name="mood", kind="vector", dim=2),
     ],
 )
 TITLES = [
@@ -83,6 +85,7 @@ def _rows(random, size, user_kind, item_kind, users, items, tabs):
         "price": random.normal(100, 30, size),
         "bid": pa.array(bids, from_pandas=True),
         "seen": pa.array(seen, pa.list_(item_type)),
+        "mood": [None if place % 5 == 0 else [place / 8, -1.5] for place in range(size)],
         "click": clicks,
         "like": likes,
     }
@@ -116,6 +119,10 @@ def _tables(random, user_kind, item_kind):
             "z",
         ],
         "tags": [["a", "b"], [], ["b", None], None, ["a", "c", "d", "e"], *[["c"]] * 6],
+        "cover": pa.array(
+            [None if place == 3 else [0.25 * place, -place, 7.5] for place in range(len(numbers))],
+            pa.list_(pa.float32(), 3),
+        ),
         "year": np.array([1946, 2003, 1954, 2001, 1999, 1963, 1953, 1960, 1970, 1980, 2030]),
     }
     return pa.table(users), pa.table(items)

@@ -130,7 +130,8 @@ def test_inputs_are_described(exported):
     assert default["seen"] == {"dtype": "int64", "shape": [-1, 3]}
     assert default["genre"] == {"dtype": "string", "shape": [-1]}
     assert default["age"] == {"dtype": "float32", "shape": [-1]}
-    context = ["tab", "last_tab", "first_tab", "hour", "price", "bid", "seen"]
+    assert default["cover"] == {"dtype": "float32", "shape": [-1, 3]}
+    context = ["tab", "last_tab", "first_tab", "hour", "price", "bid", "seen", "mood"]
     assert list(by_id) == ["user_id", "item_id", *context]
     assert list(default)[:7] == ["user_id", "item_id", "age", "country", "words", "genre", "tags"]
 

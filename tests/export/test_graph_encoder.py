@@ -162,6 +162,14 @@ def test_numbers_that_cannot_be_scaled_are_the_training_mean(value, encoder):
         np.testing.assert_array_equal(features["price"], np.zeros(40, np.float32))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_vector_with_a_number_that_is_not_finite_is_a_missing_one(value, encoder):
+    raw = tensors(encoder, raw_request(encoder, shop().split.test))
+    raw["cover"] = tf.constant([[1.0, value, 2.0], *[[1.0, 3.0, 2.0]] * 39])
+    cover = GraphEncoder(encoder).encode(raw)["cover"].numpy()
+    np.testing.assert_array_equal(cover[:2], [[0, 0, 0], [1, 3, 2]])
+
+
 @pytest.mark.parametrize("values", [["a", "b", "c", "d"], [1, 2, 3, 4], [None] * 4])
 def test_a_vocabulary_without_values(values):
     schema = Schema(

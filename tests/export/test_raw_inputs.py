@@ -54,6 +54,15 @@ def test_missing_numbers():
     assert np.isnan(request_of([1, 2], [None, None], kind="numeric", fill=9.0)).all()
 
 
+def test_vectors_keep_their_width_and_missing_ones_are_zeros():
+    kind = {"kind": "vector", "dim": 2}
+    assert request_of([[1.0, 2.0], None], [[0.5, -4.0], None], **kind) == [[0.5, -4], [0, 0]]
+    assert request_of([[1.0, 2.0], None], [None, None], **kind) == [[0, 0], [0, 0]]
+    encoder, _ = one_feature([[1.0, 2.0], None], [None, None], **kind)
+    spec = input_specs(encoder, "serving_default")["x"]
+    assert spec == tf.TensorSpec([None, 2], tf.float32, "x")
+
+
 @pytest.mark.parametrize(
     ("held", "expected"), [(["a|b", None], ["a|b", ""]), ([None, None], ["", ""])]
 )
@@ -109,8 +118,8 @@ def test_a_user_who_is_not_in_the_table_has_the_mean_and_not_the_fill():
 def test_what_a_request_brings():
     encoder = FeatureEncoder.fit(shop().split.train)
     names = [feature.name for feature in requested_features(encoder, "by_id")]
-    assert names == ["tab", "last_tab", "first_tab", "hour", "price", "bid", "seen"]
-    assert len(requested_features(encoder, "serving_default")) == 13
+    assert names == ["tab", "last_tab", "first_tab", "hour", "price", "bid", "seen", "mood"]
+    assert len(requested_features(encoder, "serving_default")) == 15
 
 
 @pytest.mark.parametrize(

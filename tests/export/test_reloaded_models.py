@@ -31,6 +31,10 @@ VARIANTS = {
         f"mmoe+{label}": {"name": "mmoe", "hyperparameters": SMALL["mmoe"], "bottom": bottom}
         for label, bottom in (("macro", MACRO), ("mgnn+macro", BOTH))
     },
+    "mmoe-routed": {
+        "name": "mmoe",
+        "hyperparameters": {**SMALL["mmoe"], "experts": "routed", "k": 2},
+    },
     # Its averages over batches are weights that no gradient moves.
     "home-batch": {"name": "home", "hyperparameters": {**SMALL["home"], "normalization": "batch"}},
 }

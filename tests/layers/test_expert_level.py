@@ -135,3 +135,37 @@ def test_refuses_groups_that_nobody_sees(visible):
 def test_refuses_empty_groups():
     with pytest.raises(ValueError, match="at least one expert of a group; received 0"):
         ExpertLevel(VISIBLE, 0, [4])
+
+
+@pytest.mark.parametrize("k", [1, 6])
+@pytest.mark.parametrize("shape", [[40, 4], [40, 3, 4]])
+def test_as_a_layer_whose_gates_choose(k, shape):
+    inputs = tf.constant(np.random.default_rng(3).normal(size=shape), tf.float32)
+    outputs = run_layer_test(
+        lambda: ExpertLevel(
+            VISIBLE, 2, [6, 8], rank=2, normalization="layer", dropout=0.1, l2=0.1, k=k
+        ),
+        inputs,
+        # In half precision a row may go to another expert of nearly equal probability.
+        half_tolerance=2e-2 if k == 6 else np.inf,
+    )
+    assert outputs.shape == (40, 3, 8)
+
+
+@pytest.mark.parametrize("experts", [1, 2])
+@pytest.mark.parametrize("shape", [[5, 4], [5, 3, 4]])
+def test_all_experts_chosen_equal_dense_ones(experts, shape):
+    inputs = tf.constant(np.random.default_rng(3).normal(size=shape), tf.float32)
+    dense = ExpertLevel(VISIBLE, experts, [6, 8], normalization="layer")
+    chosen = ExpertLevel(VISIBLE, experts, [6, 8], normalization="layer", k=3 * experts)
+    for layer in (dense, chosen):
+        layer.build(inputs.shape)
+    rng = np.random.default_rng(4)
+    dense.set_weights([rng.normal(scale=0.5, size=weight.shape) for weight in dense.weights])
+    chosen.set_weights(dense.get_weights())
+    np.testing.assert_allclose(chosen(inputs), dense(inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_gates_do_not_choose_among_experts_normalised_over_all_rows():
+    with pytest.raises(ValueError, match="received 'batch', whose statistics need all rows: take"):
+        ExpertLevel(VISIBLE, 2, [4], k=1)

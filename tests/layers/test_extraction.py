@@ -116,3 +116,31 @@ def test_refuses_to_be_without_experts(numbers):
     )
     with pytest.raises(ValueError, match=message):
         Extraction(*numbers, [4])
+
+
+@pytest.mark.parametrize("shape", [[40, 4], [40, 3, 4]])
+@pytest.mark.parametrize(("shared_output", "k"), [(True, 7), (True, 1), (False, 2)])
+def test_as_a_layer_whose_gates_choose(shape, shared_output, k):
+    rng = np.random.default_rng(3)
+    inputs = [tf.constant(rng.normal(size=size), tf.float32) for size in (shape, [40, 4])]
+    outputs = run_layer_test(
+        lambda: Extraction(3, 2, 1, [6, 2], shared_output=shared_output, l2=0.1, k=k),
+        *inputs,
+        # In half precision a row may go to another expert of nearly equal probability.
+        half_tolerance=2e-2 if k == 7 else np.inf,
+    )
+    tasks = outputs[0] if shared_output else outputs
+    assert tasks.shape == (40, 3, 2)
+
+
+@pytest.mark.parametrize("shape", [[5, 4], [5, 3, 4]])
+def test_all_experts_chosen_equal_dense_ones(shape):
+    rng = np.random.default_rng(3)
+    inputs = [tf.constant(rng.normal(size=size), tf.float32) for size in (shape, [5, 4])]
+    dense, chosen = (Extraction(3, 2, 1, [6, 2], k=k) for k in (None, 7))
+    for layer in (dense, chosen):
+        layer.build(inputs[0].shape)
+    dense.set_weights([rng.normal(size=weight.shape) for weight in dense.weights])
+    chosen.set_weights(dense.get_weights())
+    for left, right in zip(chosen(*inputs), dense(*inputs), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)

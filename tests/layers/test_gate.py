@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfmtl.layers import Gate
+from tfmtl.layers import Gate, Recording
 from tfmtl.testing import run_layer_test
 
 
@@ -63,3 +63,59 @@ def test_weights_have_names_of_their_own():
 def test_refuses_no_experts():
     with pytest.raises(ValueError, match="expected at least one expert; received 0"):
         Gate(0)
+
+
+def choosing(k, **options):
+    # Scores ln 2, 0, ln 5 for [1, 2]: probabilities 2/8, 1/8, 5/8.
+    return gate([[[math.log(2), 3, 0], [0, -3, math.log(5) / 2]], [0, 3, 0]], 3, k=k, **options)
+
+
+@pytest.mark.parametrize(
+    ("k", "experts", "weights"),
+    [
+        # A single choice counts its probability, through which the task trains the gate.
+        (1, [2], [5 / 8]),
+        (2, [2, 0], [5 / 7, 2 / 7]),
+        (3, [2, 0, 1], [5 / 8, 2 / 8, 1 / 8]),
+        # More than there are: all.
+        (9, [2, 0, 1], [5 / 8, 2 / 8, 1 / 8]),
+    ],
+)
+def test_chooses_the_most_probable_experts(k, experts, weights):
+    routing = choosing(k)(tf.constant([[1.0, 2.0]]))
+    np.testing.assert_array_equal(routing.experts, [experts])
+    np.testing.assert_allclose(routing.weights, [weights], rtol=1e-6)
+    np.testing.assert_allclose(routing.probabilities, [[2 / 8, 1 / 8, 5 / 8]], rtol=1e-6)
+
+
+def test_a_gate_that_chooses_has_losses():
+    layer = choosing(2, balance_weight=0.5, z_weight=0.25)
+    layer(tf.constant([[1.0, 2.0]]))
+    # L_bal = 3 (1/2 * 2/8 + 1/2 * 5/8) = 21/16; L_z = (ln 8)^2.
+    assert [float(loss) for loss in layer.losses] == pytest.approx(
+        [0.5 * 21 / 16 + 0.25 * math.log(8) ** 2]
+    )
+    plain = choosing(None)
+    plain(tf.constant([[1.0, 2.0]]))
+    assert plain.losses == []
+
+
+@pytest.mark.parametrize(("k", "shares"), [(1, [0, 0, 1]), (2, [2 / 7, 0, 5 / 7])])
+def test_a_recording_sees_what_the_chosen_contribute(k, shares):
+    with Recording() as recording:
+        choosing(k, expert_names=["a", "b", "c"])(tf.constant([[1.0, 2.0]]))
+    (recorded,) = recording.gates
+    assert recorded.experts == ("a", "b", "c")
+    np.testing.assert_allclose(recorded.weights, [shares], rtol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_as_a_layer_that_chooses(k):
+    inputs = tf.constant(np.random.default_rng(3).normal(size=[5, 4]), tf.float32)
+    routing = run_layer_test(lambda: Gate(3, k=k, balance_weight=0.5, z_weight=0.1), inputs)
+    assert routing.experts.shape == routing.weights.shape == (5, k)
+
+
+def test_refuses_to_choose_none():
+    with pytest.raises(ValueError, match="expected k of at least 1; received 0: take None"):
+        Gate(3, k=0)

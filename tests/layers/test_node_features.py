@@ -44,6 +44,22 @@ def test_equals_embedding_the_row(embedding):
     np.testing.assert_array_equal(embedding.embed(nodes(ids), "user"), embedding(rows, side="user"))
 
 
+def test_vectors_are_numbers_side_by_side():
+    specs = [
+        InputSpec("price", "numeric", "item", 0, 1),
+        InputSpec("cover", "numeric", "item", 0, 3, vector=True),
+    ]
+    layer = FeatureEmbedding(specs, dim=2)
+    layer.build(None)
+    columns = {
+        "price": np.array([0.0, 0.5]),
+        "cover": np.array([[0.0, 0.0, 0.0], [1.0, -2.0, 4.0]]),
+    }
+    packed = NodeFeatures.from_columns(layer, "item", columns)(tf.constant([1]))
+    assert packed.numeric.numpy().tolist() == [[0.5, 1.0, -2.0, 4.0]]
+    assert layer.width("item") == 4
+
+
 def test_a_side_of_ids_alone(embedding):
     nodes = NodeFeatures.from_columns(embedding, "item", {"item_id": np.arange(9)})
     packed = nodes(tf.constant([8]))

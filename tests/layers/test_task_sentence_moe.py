@@ -179,18 +179,18 @@ def test_losses_tell_balance_from_collapse():
 
 
 def test_reports_losses_loads_and_what_is_dropped():
-    layer = built(k=2, capacity_factor=0.5)
+    layer = built(k=2, capacity_factor=0.5, name="moe")
     by_name(layer)["router/kernel"].assign(tf.zeros([5, 4]))
     layer((TOKENS, TASKS))
     values = {metric.name: float(metric.result()) for metric in layer.metrics}
     # All rows choose experts 0 and 1, which keep ceil(0.5 * 12 / 4) = 2 of 6 visits each.
     assert values == pytest.approx(
         {
-            "balance_loss": 1,
-            "z_loss": math.log(4) ** 2,
-            "smallest_expert_load": 0,
-            "largest_expert_load": 0.5,
-            "dropped_share": 2 / 3,
+            "moe_balance_loss": 1,
+            "moe_z_loss": math.log(4) ** 2,
+            "moe_smallest_expert_load": 0,
+            "moe_largest_expert_load": 0.5,
+            "moe_dropped_share": 2 / 3,
         }
     )
 
@@ -250,3 +250,18 @@ def test_refuses_a_hidden_width_of_zero():
 
 def test_hidden_width_of_the_experts():
     assert by_name(built(hidden=7))["experts/kernel_0"].shape == [4, 4, 7]
+
+
+@pytest.mark.parametrize("routing", ["task_sentence", "task"])
+@pytest.mark.parametrize("k", [1, 2])
+def test_chosen_experts_answer_as_the_bank(routing, k):
+    layer = built(routing=routing, k=k)
+    tasks = tf.repeat(TASKS[:1], 6, axis=0)
+    chosen = layer.choose(TASKS[:1])
+    assert [variable.shape[0] for variable in chosen.variables] == [k] * 3
+    np.testing.assert_allclose(layer.call_with(TOKENS, chosen), layer((TOKENS, tasks)), atol=1e-6)
+
+
+def test_experts_cannot_be_chosen_ahead_of_tokens():
+    with pytest.raises(ValueError, match="expected routing 'task_sentence'.*received 'token'"):
+        built(routing="token").choose(TASKS[:1])

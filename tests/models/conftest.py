@@ -69,6 +69,8 @@ SMALL = {
         "normalization": "layer",
         "tower_units": (4,),
     },
+    # Noise on the router is for training alone: the shared tests compare the two.
+    "grec": {"embedding_dim": 4, "dim": 8, "num_experts": 2, "jitter": 0.0},
     "esmm": {"embedding_dim": 4, "units": (6, 4)},
     "escm2": {"embedding_dim": 4, "units": (6, 4)},
     "aitm": {"embedding_dim": 4, "bottom_units": (6, 4), "tower_units": (4,)},

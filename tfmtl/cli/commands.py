@@ -178,17 +178,29 @@ def export(
         Path | None,
         typer.Option("--macro-graph", help="Macro graph that rebuild-macro-graph wrote."),
     ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="One task of a GRec, with its experts alone.")
+    ] = None,
 ) -> None:
     """Write a run's model as the next SavedModel version under a folder."""
     from tfmtl.export import export_model
     from tfmtl.graph import MacroGraph
+    from tfmtl.models import GRec
     from tfmtl.training import load_run, whole_graph_states
 
     trained = load_run(
         run, macro_graph=None if macro_graph is None else MacroGraph.load(macro_graph)
     )
-    states = whole_graph_states(trained.model, trained.bundle)
-    typer.echo(export_model(trained.model, trained.encoder, output, node_states=states))
+    model = trained.model
+    states = whole_graph_states(model, trained.bundle)
+    if task is not None:
+        if not isinstance(model, GRec):
+            raise typer.BadParameter(
+                f"--task exports a task of a grec; {run} holds a {trained.experiment.model.name}: "
+                "leave it out"
+            )
+        model = model.for_task(task)
+    typer.echo(export_model(model, trained.encoder, output, node_states=states))
 
 
 def export_states(run: RunPath, output: Output) -> None:

@@ -24,6 +24,7 @@ from tfmtl.data.splits import (
     split_random,
 )
 from tfmtl.data.statistics_config import StatisticsConfig
+from tfmtl.data.text_vectors import embed_column, embed_texts
 from tfmtl.data.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ __all__ = [
     "StatisticsConfig",
     "TrainingLog",
     "Vocabulary",
+    "embed_column",
+    "embed_texts",
     "evaluation_dataset",
     "require_training",
     "split_by_time",

@@ -1,4 +1,4 @@
-"""Raw Arrow columns of features as arrays of numbers and of padded ids."""
+"""Raw Arrow columns of features as arrays of numbers, of vectors and of padded ids."""
 
 from __future__ import annotations
 
@@ -59,6 +59,59 @@ def numeric_values(column: pa.ChunkedArray, feature: Feature, place: str) -> np.
             "rows: use transform 'standard', or clean the column"
         )
     return np.log1p(numbers)
+
+
+def vector_values(column: pa.ChunkedArray, feature: Feature, place: str) -> np.ndarray:
+    """A feature of precomputed vectors, unchanged.
+
+    Args:
+        column: Raw column of length n: lists of floats, of fixed or variable size.
+        feature: A vector feature.
+        place: Where the column comes from, for messages.
+
+    Returns:
+        `float32 [n, dim]`, finite; zeros where the vector is missing.
+
+    Raises:
+        LogError: If the column does not hold lists of numbers, a list has another length than
+            `dim`, or a number is missing, NaN, or infinite in single precision.
+
+    Example:
+        >>> feature = Feature(name="title_vector", kind="vector", dim=2)
+        >>> vector_values(pa.chunked_array([[[0.5, -1.0], None]]), feature, "the log")
+        array([[ 0.5, -1. ],
+               [ 0. ,  0. ]], dtype=float32)
+    """
+    what = f"vector feature {feature.name!r}: column {feature.source!r} of {place}"
+    vectors = np.zeros((len(column), feature.width), np.float32)
+    if pa.types.is_null(column.type):
+        return vectors
+    if not _holds_vectors(column.type):
+        raise LogError(
+            f"{what} holds {column.type}; expected lists of {feature.width} floats: read it from "
+            "a file that has lists, such as Parquet, or declare the feature as another kind"
+        )
+    # Sizes of 64 bits, because all numbers of a long column may not fit into 32.
+    lists = column.cast(pa.large_list(pa.float32()), safe=False).combine_chunks()
+    present = lists.is_valid().to_numpy(zero_copy_only=False)
+    lengths = pc.list_value_length(lists).fill_null(feature.width).to_numpy()
+    wrong = np.flatnonzero(lengths != feature.width)
+    if len(wrong):
+        raise LogError(
+            f"{what} holds a list of {lengths[wrong[0]]} values, and another length than "
+            f"{feature.width} in {len(wrong)} of {len(lengths)} rows: set dim= to the length of "
+            "the lists, or make a missing vector null"
+        )
+    flat = pc.list_flatten(lists).to_numpy(zero_copy_only=False)
+    vectors[present] = flat.reshape(-1, feature.width)
+    broken = np.count_nonzero(~np.isfinite(vectors).all(axis=1))
+    if broken:
+        raise LogError(
+            f"{what} holds vectors with numbers that are missing, NaN or infinite in "
+            f"{broken} of {len(vectors)} rows; expected finite ones: compute these vectors again, "
+            "or make them null"
+        )
+    return vectors
 
 
 def categorical_ids(
@@ -143,6 +196,14 @@ def padded_ids(
     padded = np.zeros((len(lengths), feature.max_length), np.int32)
     padded[rows, places] = ids
     return padded
+
+
+def _holds_vectors(kind: pa.DataType) -> bool:
+    types = pa.types
+    if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
+        return False
+    values = kind.value_type
+    return types.is_floating(values) or types.is_integer(values) or types.is_null(values)
 
 
 def _lists(values: pa.Array, feature: Feature) -> pa.Array:

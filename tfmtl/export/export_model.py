@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from tfmtl.data.feature_encoder import FeatureEncoder
 from tfmtl.export.graph_encoder import GraphEncoder
 from tfmtl.export.raw_inputs import Signature, input_specs
 from tfmtl.layers.node_states import NodeStates
+from tfmtl.models.grec_for_task import GRecForTask
 from tfmtl.models.multi_task_model import MultiTaskModel
 
 
 def export_model(
-    model: MultiTaskModel,
+    model: MultiTaskModel | GRecForTask,
     encoder: FeatureEncoder,
     folder: Path,
     *,
@@ -40,7 +41,7 @@ def export_model(
     describes the inputs for client code.
 
     Args:
-        model: A model whose weights exist.
+        model: A model whose weights exist, or what `GRec.for_task` made of one.
         encoder: The encoder it was trained with.
         folder: Base folder of the served model; versions are numbered from 1 inside.
         node_states: What `compute_node_states` returned, for a model that uses a graph.
@@ -92,7 +93,7 @@ def export_model(
         extra = aside / "assets.extra"
         extra.mkdir()
         (extra / "inputs.json").write_text(
-            json.dumps(_describe(encoder, encodings), indent=2), encoding="utf-8"
+            json.dumps(_describe(model.task_names, encoder, encodings), indent=2), encoding="utf-8"
         )
         aside.chmod(0o755)
         version = folder / str(_next_version(folder))
@@ -104,7 +105,7 @@ def export_model(
 
 
 def _serving_function(
-    model: MultiTaskModel, encode: Callable, node_states: NodeStates | None
+    model: MultiTaskModel | GRecForTask, encode: Callable, node_states: NodeStates | None
 ) -> Any:
     @tf.function
     def serve(**raw: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -116,9 +117,9 @@ def _serving_function(
     return serve
 
 
-def _describe(encoder: FeatureEncoder, signatures: Any) -> dict[str, Any]:
+def _describe(tasks: Sequence[str], encoder: FeatureEncoder, signatures: Any) -> dict[str, Any]:
     return {
-        "tasks": list(encoder.schema.task_names),
+        "tasks": list(tasks),
         "signatures": {
             name: {
                 key: {"dtype": spec.dtype.name, "shape": [-1, *spec.shape.as_list()[1:]]}

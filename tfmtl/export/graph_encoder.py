@@ -22,7 +22,7 @@ class GraphEncoder(tf.Module):
     Lookup tables, scales and statistics are attributes of this module, so that a SavedModel that
     tracks it carries them. An unknown id is encoded as 0 and finds the statistics and features of
     an unknown entity; a missing number is filled as the schema says, or is the training mean, and
-    so is one that `transform: log` cannot take.
+    so is one that `transform: log` cannot take; a vector with a number that is not finite is zeros.
 
     Args:
         encoder: The encoder to reproduce.
@@ -125,6 +125,9 @@ class GraphEncoder(tf.Module):
     def _encode_feature(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
         if feature.kind == "numeric":
             return self._encode_number(feature, values)
+        if feature.kind == "vector":
+            whole = tf.reduce_all(tf.math.is_finite(values), axis=-1, keepdims=True)
+            return tf.where(whole, values, tf.zeros_like(values))
         table = self._vocabularies[vocabulary_owner(self._schema, feature)]
         if not takes_text(feature):
             return table.lookup(values)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import tensorflow as tf
 
 from tfmtl.data.arrow_columns import canonical, identifiers
-from tfmtl.data.feature_columns import list_values
+from tfmtl.data.feature_columns import list_values, vector_values
 from tfmtl.data.feature_encoder import FeatureEncoder
 from tfmtl.data.interaction_log import InteractionLog
 from tfmtl.data.vocabulary_fitting import vocabulary_owner
@@ -83,8 +83,8 @@ def input_specs(encoder: FeatureEncoder, signature: Signature) -> dict[str, tf.T
 
     Returns:
         Input name to `tf.TensorSpec`: ids and categorical features `int64 [B]` or `string [B]`,
-        numeric features `float32 [B]`, text and separated lists `string [B]`, other lists
-        `[B, max_length]` of ids, padded right with a value that is no id.
+        numeric features `float32 [B]`, vectors `float32 [B, dim]`, text and separated lists
+        `string [B]`, other lists `[B, max_length]` of ids, padded right with a value that is no id.
 
     Example:
         >>> import pyarrow as pa
@@ -102,6 +102,8 @@ def input_specs(encoder: FeatureEncoder, signature: Signature) -> dict[str, tf.T
     for feature in requested_features(encoder, signature):
         if feature.kind == "numeric":
             specs[feature.name] = tf.TensorSpec([None], tf.float32, feature.name)
+        elif feature.kind == "vector":
+            specs[feature.name] = tf.TensorSpec([None, feature.width], tf.float32, feature.name)
         elif takes_text(feature):
             specs[feature.name] = tf.TensorSpec([None], tf.string, feature.name)
         else:
@@ -162,6 +164,8 @@ def raw_request(
         column = log.column(feature)
         if feature.kind == "numeric":
             request[feature.name] = _numbers(encoder, log, feature)
+        elif feature.kind == "vector":
+            request[feature.name] = vector_values(column, feature, "the log")
         elif takes_text(feature):
             request[feature.name] = _texts(canonical(column), feature)
         else:

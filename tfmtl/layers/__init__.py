@@ -2,6 +2,7 @@
 
 from tfmtl.layers.attention_convolution import AttentionConvolution, Edges
 from tfmtl.layers.bi_interaction import BiInteraction
+from tfmtl.layers.chosen_experts import ChosenExperts
 from tfmtl.layers.cross_stitch_unit import CrossStitchUnit
 from tfmtl.layers.depth_gate import DepthGate
 from tfmtl.layers.dice import Dice
@@ -37,6 +38,7 @@ from tfmtl.layers.per_expert_initializer import PerExpertInitializer
 from tfmtl.layers.recording import RecordedGate, Recording
 from tfmtl.layers.rms_norm import RMSNorm
 from tfmtl.layers.routed_experts import RoutedExperts
+from tfmtl.layers.row_tokens import RowTokens, inputs_of_tokens
 from tfmtl.layers.scaled_score import ScaledScore
 from tfmtl.layers.self_gate import SelfGate
 from tfmtl.layers.sequence_pooling import SequencePooling
@@ -52,6 +54,7 @@ __all__ = [
     "MLP",
     "AttentionConvolution",
     "BiInteraction",
+    "ChosenExperts",
     "CrossStitchUnit",
     "DepthGate",
     "Dice",
@@ -91,6 +94,7 @@ __all__ = [
     "Recording",
     "RoutedExperts",
     "Routing",
+    "RowTokens",
     "ScaledScore",
     "SelfGate",
     "SequencePooling",
@@ -101,4 +105,5 @@ __all__ = [
     "TopKRouter",
     "Tower",
     "WideAndDeep",
+    "inputs_of_tokens",
 ]

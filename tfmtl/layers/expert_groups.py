@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfmtl.layers.dropout import Dropout
+from tfmtl.layers.expert_dispatch import StackedLayer
 from tfmtl.layers.per_expert_initializer import PerExpertInitializer
 
 Normalization = Literal["batch", "layer"]
@@ -159,6 +161,48 @@ class ExpertGroups(keras.layers.Layer):
         else:
             flat = self._normalize(flat)
         return tf.cast(tf.reshape(flat, [-1, *outputs.shape[1:]]), outputs.dtype)
+
+    def stacked_layers(self, training: bool | None = None) -> list[StackedLayer]:
+        """The layers as `visit_experts` evaluates them, on the rows that visit an expert alone.
+
+        Args:
+            training: Whether dropout is active.
+
+        Returns:
+            One layer of all G E experts after the other.
+
+        Raises:
+            ValueError: If outputs are scaled over the rows of the batch: those that visit an expert
+                are not all of them.
+        """
+        if self.normalization == "batch":
+            raise ValueError(
+                "expected normalization 'layer' or None where rows visit some experts only; "
+                "received 'batch', whose statistics are those of all rows: take "
+                "normalization='layer'"
+            )
+
+        def finish(hidden: tf.Tensor) -> tf.Tensor:
+            return self._drop(self._activation(hidden), training=training)
+
+        layers = [
+            StackedLayer(kernel, bias, finish=finish)
+            for kernel, bias in itertools.zip_longest(self._kernels, self._biases)
+        ]
+        if self._normalize is not None:
+            shape = [self.num_groups * self.num_experts, self.units[-1]]
+            layers[-1] = layers[-1]._replace(
+                bias=tf.reshape(self._normalize.beta, shape),
+                scale=tf.reshape(self._normalize.gamma, shape),
+                normalize=self._standardized,
+            )
+        return layers
+
+    def _standardized(self, outputs: tf.Tensor) -> tf.Tensor:
+        assert self._normalize is not None
+        outputs = tf.cast(outputs, tf.float32)
+        mean, variance = tf.nn.moments(outputs, axes=[-1], keepdims=True)
+        return (outputs - mean) * tf.math.rsqrt(variance + self._normalize.epsilon)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from tfmtl.layers.dropout import Dropout
+from tfmtl.layers.expert_dispatch import StackedLayer
 from tfmtl.layers.per_expert_initializer import PerExpertInitializer
 
 
@@ -101,6 +102,17 @@ class Experts(keras.layers.Layer):
             if self.dropout:
                 hidden = self._drop(hidden, training=training)
         return hidden
+
+    def stacked_layers(self, training: bool | None = None) -> list[StackedLayer]:
+        """The layers as `visit_experts` evaluates them, on the rows that visit an expert alone."""
+
+        def finish(hidden: tf.Tensor) -> tf.Tensor:
+            return self._drop(self._activation(hidden), training=training)
+
+        return [
+            StackedLayer(kernel, bias, finish=finish)
+            for kernel, bias in zip(self._kernels, self._biases, strict=True)
+        ]
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
-from tf_keras.src.utils.control_flow_util import GraphOrParentsInXlaContext
 
+from tfmtl.layers.expert_dispatch import Dispatch, ExpertDispatch, StackedLayer
 from tfmtl.layers.per_expert_initializer import PerExpertInitializer
-
-Dispatch = Literal["auto", "split", "blocks"]
-
-
-class _Layout(NamedTuple):
-    """Where M visits lie among the S slots that the experts work on, expert after expert."""
-
-    source: Any  # visit in each slot, `int32 [S]`; any visit where the slot is empty
-    slots: Any  # slot of each visit, `int32 [M]`; any slot where it is dropped
-    occupied: Any  # whether a slot holds a visit, `bool [S]`; None where all do
-    kept: Any  # whether a visit has a slot, `bool [M]`; None where all have
 
 
 @keras.utils.register_keras_serializable(package="tfmtl")
@@ -105,22 +93,15 @@ class RoutedExperts(keras.layers.Layer):
         self.use_bias = bool(use_bias)
         self.capacity_factor = None if capacity_factor is None else float(capacity_factor)
         self.dispatch: Dispatch = dispatch
-        if dispatch not in ("auto", "split", "blocks"):
-            raise ValueError(
-                f"expected dispatch 'auto', 'split' or 'blocks'; received {dispatch!r}: take "
-                "'auto' unless the layer is exported for another device than it is traced on"
-            )
         if self.num_experts < 1 or not self.units or min(self.units) < 1:
             raise ValueError(
                 "expected at least one expert with at least one positive width; "
                 f"received num_experts={num_experts}, units={list(units)}: give the width of each "
                 "layer of an expert"
             )
-        if self.capacity_factor is not None and not self.capacity_factor > 0:
-            raise ValueError(
-                f"expected a positive capacity_factor; received {capacity_factor}: take None to "
-                "drop nothing"
-            )
+        self._dispatch = ExpertDispatch(
+            self.num_experts, dispatch=dispatch, capacity_factor=capacity_factor
+        )
 
     def build(self, input_shape: Any) -> None:
         """Creates one stacked kernel `[E, in, out]`, and maybe a bias `[E, out]`, per layer."""
@@ -150,6 +131,16 @@ class RoutedExperts(keras.layers.Layer):
             width = units
         super().build(input_shape)
 
+    @property
+    def kernels(self) -> list[tf.Variable]:
+        """Stacked kernels `[E, in, out]`, first layer first."""
+        return self._kernels
+
+    @property
+    def biases(self) -> list[tf.Variable]:
+        """Stacked biases `[E, out]`, first layer first; none without biases."""
+        return self._biases
+
     def call(self, inputs: tf.Tensor, experts: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         """Maps tokens `[..., D]` to `[..., H]`."""
         visits = experts.shape[-1]
@@ -159,25 +150,22 @@ class RoutedExperts(keras.layers.Layer):
             for axis, length in enumerate(inputs.shape[first:-1])
         ]
         groups = tf.reshape(inputs, [-1, *inner, inputs.shape[-1]])
-        chosen = tf.reshape(experts, [-1])
-        # XLA and GPUs want shapes that do not depend on the data.
-        blocked = (
-            self.dispatch == "blocks"
-            or GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
-            or bool(tf.config.list_logical_devices("GPU"))
-        )
-        if self.dispatch == "split" or not blocked:
-            layout, hidden = self._evaluate_split(groups, inner, chosen, visits)
-        else:
-            layout, hidden = self._evaluate_blocks(groups, inner, chosen, visits)
-        outputs = _collected(hidden, layout)
-        outputs = tf.reshape(outputs, [-1, visits, *inner, self.units[-1]])
+        last = len(self._kernels) - 1
+        layers = [
+            StackedLayer(
+                kernel,
+                self._biases[number] if self.use_bias else None,
+                finish=self._activation if number < last else None,
+            )
+            for number, kernel in enumerate(self._kernels)
+        ]
+        outputs, kept = self._dispatch(groups, tf.reshape(experts, [-1, visits]), layers)
 
         weights = tf.cast(tf.reshape(weights, [-1, visits]), outputs.dtype)
         weights = tf.reshape(weights, [-1, visits, *[1] * (len(inner) + 1)])
         outputs = tf.reduce_sum(weights * outputs, axis=1)
-        if layout.kept is not None:
-            lost = ~tf.reduce_any(tf.reshape(layout.kept, [-1, visits]), axis=-1)
+        if kept is not None:
+            lost = ~tf.reduce_any(kept, axis=-1)
             passed = groups * weights[:, 0] if visits == 1 else groups
             outputs = tf.where(tf.reshape(lost, [-1, *[1] * (len(inner) + 1)]), passed, outputs)
         return tf.reshape(outputs, tf.concat([tf.shape(inputs)[:-1], [self.units[-1]]], axis=0))
@@ -187,104 +175,7 @@ class RoutedExperts(keras.layers.Layer):
 
         0 for an empty batch.
         """
-        chosen = tf.reshape(experts, [-1])
-        if self.capacity_factor is None:
-            return tf.zeros([])
-        order, number, _ = self._sorted(chosen)
-        late = tf.cast(number >= self._capacity(order), tf.float32)
-        return tf.math.divide_no_nan(tf.reduce_sum(late), tf.cast(tf.size(late), tf.float32))
-
-    def _sorted(self, experts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Visits by expert, the number of each among those of its expert, and how many it has."""
-        order = tf.argsort(experts, stable=True)
-        counts = tf.math.unsorted_segment_sum(tf.ones_like(experts), experts, self.num_experts)
-        starts = tf.gather(tf.cumsum(counts, exclusive=True), tf.gather(experts, order))
-        return order, tf.range(tf.size(order)) - starts, counts
-
-    def _evaluate_split(
-        self, groups: tf.Tensor, inner: Sequence[Any], experts: tf.Tensor, visits_per_group: int
-    ) -> tuple[_Layout, tf.Tensor]:
-        """One product per expert, of the visits that it has."""
-        order, number, counts = self._sorted(experts)
-        slots = tf.math.invert_permutation(order)
-        occupied = kept = None
-        if self.capacity_factor is not None:
-            # Dropped visits are evaluated all the same: no expert has a block to be full.
-            occupied = number < self._capacity(order)
-            kept = tf.gather(occupied, slots)
-        layout = _Layout(order, slots, occupied, kept)
-        parts = tf.split(_laid_out(groups, layout, visits_per_group), counts, num=self.num_experts)
-        parts = [tf.reshape(part, [-1, groups.shape[-1]]) for part in parts]
-        for number, kernel in enumerate(self._kernels):
-            kernels = tf.unstack(tf.cast(kernel, groups.dtype))
-            if number:
-                parts = [self._activation(part) for part in parts]
-            parts = [tf.matmul(part, own) for part, own in zip(parts, kernels, strict=True)]
-            if self.use_bias:
-                biases = tf.unstack(tf.cast(self._biases[number], groups.dtype))
-                parts = [part + own for part, own in zip(parts, biases, strict=True)]
-        return layout, tf.reshape(tf.concat(parts, axis=0), [-1, *inner, self.units[-1]])
-
-    def _evaluate_blocks(
-        self, groups: tf.Tensor, inner: Sequence[Any], experts: tf.Tensor, visits_per_group: int
-    ) -> tuple[_Layout, tf.Tensor]:
-        """One product of all blocks, whose shapes depend on M and E alone."""
-        order, number, counts = self._sorted(experts)
-        ordered = tf.gather(experts, order)
-        visits, largest = experts.shape[0], max
-        if visits is None:
-            visits, largest = tf.shape(experts)[0], tf.maximum
-        owner = kept = None
-        if self.capacity_factor is None:
-            size = largest(self._block_size(-(-visits // self.num_experts)), 1)
-            blocks = (visits + self.num_experts * (size - 1)) // size
-            ends = tf.cumsum(-(-counts // size))
-            starts = tf.concat([[0], ends[:-1]], axis=0)
-            slots = tf.gather(starts, ordered) * size + number
-            # Blocks past the last that is needed hold nothing that is read.
-            owner = tf.minimum(
-                tf.searchsorted(ends, tf.range(blocks), side="right"), self.num_experts - 1
-            )
-        else:
-            size, blocks = self._capacity(order), self.num_experts
-            slots = ordered * size + tf.minimum(number, size - 1)
-            kept = tf.gather(number < size, tf.math.invert_permutation(order))
-        # The slot past the end takes in what is dropped.
-        held = slots if kept is None else tf.where(number < size, slots, blocks * size)
-        source = tf.scatter_nd(held[:, tf.newaxis], order + 1, [blocks * size + 1])[:-1]
-        slots = tf.scatter_nd(order[:, tf.newaxis], slots, [visits])
-        layout = _Layout(tf.maximum(source - 1, 0), slots, occupied=source > 0, kept=kept)
-
-        hidden = _laid_out(groups, layout, visits_per_group)
-        hidden = tf.reshape(hidden, [blocks, size * math.prod(inner), groups.shape[-1]])
-
-        def of_blocks(variable: tf.Variable) -> tf.Tensor:
-            stacked = tf.cast(variable, hidden.dtype)
-            return stacked if owner is None else tf.gather(stacked, owner)
-
-        for number, kernel in enumerate(self._kernels):
-            if number:
-                hidden = self._activation(hidden)
-            hidden = tf.matmul(hidden, of_blocks(kernel))
-            if self.use_bias:
-                hidden += of_blocks(self._biases[number])[:, tf.newaxis]
-        return layout, tf.reshape(hidden, [blocks * size, *inner, self.units[-1]])
-
-    @staticmethod
-    def _block_size(even: Any) -> Any:
-        # Small blocks waste few slots on an expert's last block, large ones copy few kernels.
-        if isinstance(even, int):
-            return min(-(-even // 2), 4 * math.isqrt(even))
-        root = tf.cast(tf.sqrt(tf.cast(even, tf.float64)), tf.int32)
-        return tf.minimum(-(-even // 2), 4 * root)
-
-    def _capacity(self, visits: tf.Tensor) -> Any:
-        number = visits.shape[0]
-        if number is not None:
-            return math.ceil(self.capacity_factor * number / self.num_experts)
-        # Double precision, so that a batch of unknown size gets the capacity of a known one.
-        number = tf.cast(tf.size(visits), tf.float64)
-        return tf.cast(tf.math.ceil(self.capacity_factor * number / self.num_experts), tf.int32)
+        return self._dispatch.dropped_share(experts)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -297,44 +188,3 @@ class RoutedExperts(keras.layers.Layer):
             "capacity_factor": self.capacity_factor,
             "dispatch": self.dispatch,
         }
-
-
-def _laid_out(groups: tf.Tensor, layout: _Layout, visits: int) -> tf.Tensor:
-    """Groups `[N, ...]` in the slots of their visits, `[S, ...]`."""
-
-    # The gradient of a gather adds rows one by one; here it is known to be another gather.
-    @tf.custom_gradient
-    def gathered(values: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        return tf.gather(values, layout.source // visits), scattered
-
-    def scattered(upstream: tf.Tensor) -> tf.Tensor:
-        own = tf.gather(upstream, layout.slots)
-        if layout.kept is not None:
-            own = _zeroed(own, layout.kept)
-        if visits == 1:
-            return own
-        return tf.reduce_sum(
-            tf.reshape(own, tf.concat([[-1, visits], tf.shape(own)[1:]], axis=0)), axis=1
-        )
-
-    return gathered(groups)
-
-
-def _collected(hidden: tf.Tensor, layout: _Layout) -> tf.Tensor:
-    """Outputs of the visits `[M, ...]` from those of the slots `[S, ...]`; 0 where dropped."""
-
-    @tf.custom_gradient
-    def gathered(values: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        own = tf.gather(values, layout.slots)
-        return own if layout.kept is None else _zeroed(own, layout.kept), scattered
-
-    def scattered(upstream: tf.Tensor) -> tf.Tensor:
-        own = tf.gather(upstream, layout.source)
-        return own if layout.occupied is None else _zeroed(own, layout.occupied)
-
-    return gathered(hidden)
-
-
-def _zeroed(values: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
-    kept = tf.reshape(kept, [-1, *[1] * (values.shape.rank - 1)])
-    return tf.where(kept, values, tf.zeros([], values.dtype))

@@ -73,7 +73,11 @@ class TaskSentence(keras.layers.Layer):
             )
         width = -(-self.dim // positions)
         self._tables = [
-            self.add_weight(name=f"table_{position}", shape=(tokens, width), initializer="uniform")
+            self.add_weight(
+                name=f"table_{position}",
+                shape=(tokens, width),
+                initializer=keras.initializers.RandomNormal(stddev=1.0),
+            )
             for position, tokens in enumerate(self.num_tokens_per_position)
         ]
         self._projection = None
@@ -84,6 +88,11 @@ class TaskSentence(keras.layers.Layer):
             with tf.name_scope(self._projection.name):
                 self._projection.build([None, width * positions])
         super().build(input_shape)
+
+    @property
+    def tables(self) -> list[tf.Variable]:
+        """The table of each position, `[tokens, ceil(D / J)]`."""
+        return self._tables
 
     def call(self, tasks: tf.Tensor) -> tf.Tensor:
         """Maps tokens `int [B, J]` to sentences `[B, D]`."""

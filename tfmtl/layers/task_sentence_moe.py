@@ -7,10 +7,13 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
+from tfmtl.layers.chosen_experts import ChosenExperts
 from tfmtl.layers.dropout import Dropout
+from tfmtl.layers.expert_dispatch import Dispatch
 from tfmtl.layers.recording import Recording
+from tfmtl.layers.report_routing import report_routing
 from tfmtl.layers.rms_norm import RMSNorm
-from tfmtl.layers.routed_experts import Dispatch, RoutedExperts
+from tfmtl.layers.routed_experts import RoutedExperts
 from tfmtl.layers.top_k_router import Routing, TopKRouter
 
 _ROUTINGS = ("task_sentence", "token", "gated_sentence", "sentence", "task")
@@ -35,7 +38,7 @@ class TaskSentenceMoE(keras.layers.Layer):
 
     `fit` and `evaluate` report `balance_loss`, `z_loss`, the shares of the decisions that the least
     and the most visited expert received (`smallest_expert_load`, `largest_expert_load`), and, with
-    a capacity, `dropped_share`.
+    a capacity, `dropped_share`, each after the layer's name.
 
     Shapes: B rows, L tokens per row, D width of a token, S width of the task input, E experts.
 
@@ -156,19 +159,40 @@ class TaskSentenceMoE(keras.layers.Layer):
         mixed = self._experts(normed, routing.experts, routing.weights)
         return tokens + self._drop(mixed, training=training)
 
+    def choose(self, tasks: tf.Tensor) -> ChosenExperts:
+        """The experts of one task as a module of its own, where the tasks alone decide.
+
+        Args:
+            tasks: The task input of one row, `float [1, S]`.
+
+        Returns:
+            A copy of the experts chosen, for `call_with`.
+
+        Raises:
+            ValueError: If the routing reads tokens.
+        """
+        if self.routing not in ("task_sentence", "task"):
+            raise ValueError(
+                "expected routing 'task_sentence' or 'task', by which a task always has the same "
+                f"experts; received {self.routing!r}: use the model of all tasks"
+            )
+        routing = self._router(tasks)
+        return ChosenExperts(self._experts, routing.experts[0], routing.weights[0])
+
+    def call_with(self, tokens: tf.Tensor, experts: ChosenExperts) -> tf.Tensor:
+        """Maps tokens `[B, L, D]` to `[B, L, D]` as `call` does at inference, by given experts."""
+        return tokens + experts(self._norm(tokens))
+
     def _report(self, routing: Routing) -> None:
         shares = tf.reduce_mean(tf.one_hot(routing.experts, self.num_experts), axis=-2)
         Recording.show_gate(
             [str(expert) for expert in range(self.num_experts)],
             tf.reshape(shares, [-1, self.num_experts]),
         )
-        self.add_metric(routing.balance_loss, name="balance_loss")
-        self.add_metric(routing.z_loss, name="z_loss")
-        self.add_metric(tf.reduce_min(routing.load), name="smallest_expert_load")
-        self.add_metric(tf.reduce_max(routing.load), name="largest_expert_load")
+        report_routing(self, [routing])
         if self.capacity_factor is not None:
             dropped = self._experts.dropped_share(routing.experts)
-            self.add_metric(dropped, name="dropped_share")
+            self.add_metric(dropped, name=f"{self.name}_dropped_share")
 
     def _state(self, normed: tf.Tensor, tasks: tf.Tensor) -> tf.Tensor:
         if self.routing == "token":

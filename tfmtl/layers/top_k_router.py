@@ -37,6 +37,41 @@ class Routing(NamedTuple):
     balance_loss: Any
     z_loss: Any
 
+    @classmethod
+    def from_logits(cls, logits: tf.Tensor, *, k: int, renormalize: bool) -> Routing:
+        """Sends tokens to the k experts of the highest logits, see `TopKRouter`.
+
+        Args:
+            logits: Scores of the experts, `float32 [..., E]`.
+            k: Experts chosen for each token, from 1 to E.
+            renormalize: Whether the weights of the k are scaled to sum to 1; they are their
+                probabilities otherwise.
+
+        Returns:
+            The routing, with the leading dimensions of the logits.
+        """
+        num_experts = logits.shape[-1]
+        probabilities = tf.nn.softmax(logits)
+        weights, experts = tf.math.top_k(probabilities, k)
+        if renormalize:
+            weights /= tf.reduce_sum(weights, axis=-1, keepdims=True)
+
+        flat = tf.reshape(experts, [-1])
+        counts = tf.math.unsorted_segment_sum(tf.ones_like(flat, tf.float32), flat, num_experts)
+        load = tf.math.divide_no_nan(counts, tf.reduce_sum(counts))
+        rows = tf.reshape(probabilities, [-1, num_experts])
+        # An empty batch has no mean: its losses are 0.
+        number = tf.maximum(tf.cast(tf.shape(rows)[0], tf.float32), 1.0)
+        means = tf.reduce_sum(rows, axis=0) / number
+        return cls(
+            experts,
+            weights,
+            probabilities,
+            load,
+            balance_loss=num_experts * tf.reduce_sum(load * means),
+            z_loss=tf.reduce_sum(tf.square(tf.reduce_logsumexp(logits, axis=-1))) / number,
+        )
+
 
 @keras.utils.register_keras_serializable(package="tfmtl")
 class TopKRouter(keras.layers.Layer):
@@ -126,28 +161,7 @@ class TopKRouter(keras.layers.Layer):
             )
         logits = tf.matmul(states, tf.cast(self._kernel, tf.float32))
         logits += tf.cast(self._bias, tf.float32)
-        probabilities = tf.nn.softmax(logits)
-        weights, experts = tf.math.top_k(probabilities, self.k)
-        if self.renormalize:
-            weights /= tf.reduce_sum(weights, axis=-1, keepdims=True)
-
-        flat = tf.reshape(experts, [-1])
-        counts = tf.math.unsorted_segment_sum(
-            tf.ones_like(flat, tf.float32), flat, self.num_experts
-        )
-        load = tf.math.divide_no_nan(counts, tf.reduce_sum(counts))
-        rows = tf.reshape(probabilities, [-1, self.num_experts])
-        # An empty batch has no mean: its losses are 0.
-        number = tf.maximum(tf.cast(tf.shape(rows)[0], tf.float32), 1.0)
-        means = tf.reduce_sum(rows, axis=0) / number
-        return Routing(
-            experts,
-            weights,
-            probabilities,
-            load,
-            balance_loss=self.num_experts * tf.reduce_sum(load * means),
-            z_loss=tf.reduce_sum(tf.square(tf.reduce_logsumexp(logits, axis=-1))) / number,
-        )
+        return Routing.from_logits(logits, k=self.k, renormalize=self.renormalize)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
+
+from tfmtl.layers.mlp import MLP
 
 _PARTS = ("deep", "wide")
 
@@ -14,7 +17,7 @@ _PARTS = ("deep", "wide")
 class WideAndDeep(keras.layers.Layer):
     """Joins embeddings of categorical features (deep) with powers of numeric ones (wide).
 
-        c_deep = LReLU_{0.2}( [ e_1 ‖ ... ‖ e_F ] W_d + b_d )
+        c_deep = LReLU_{0.2}( MLP([ e_1 ‖ ... ‖ e_F ]) W_d + b_d )
         c_wide = LReLU_{0.2}( BN([ x ‖ x^2 ‖ sqrt|x| ]) W_w + b_w )
         y = [ c_deep ‖ c_wide ]
 
@@ -24,6 +27,9 @@ class WideAndDeep(keras.layers.Layer):
 
     Args:
         units: Width D of the output, even where both parts are there.
+        deep_units: Hidden widths of the deep part; none in the release.
+        powers: Whether numbers are read with their powers, as raw amounts want; x alone otherwise.
+        joint: Whether the deep part also reads the normalised powers, so that it crosses both.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Call arguments:
@@ -54,10 +60,21 @@ class WideAndDeep(keras.layers.Layer):
         TensorShape([2, 8])
     """
 
-    def __init__(self, units: int, **kwargs: Any):
+    def __init__(
+        self,
+        units: int,
+        *,
+        deep_units: Sequence[int] = (),
+        powers: bool = True,
+        joint: bool = False,
+        **kwargs: Any,
+    ):
         # Numbers such as prices would be infinite in half precision, and their squares sooner.
         super().__init__(autocast=False, **kwargs)
         self.units = int(units)
+        self.deep_units = [int(width) for width in deep_units]
+        self.powers = bool(powers)
+        self.joint = bool(joint)
         if self.units < 1:
             raise ValueError(
                 f"expected positive units; received {units}: give the width of the output"
@@ -76,17 +93,25 @@ class WideAndDeep(keras.layers.Layer):
                 f"expected even units for two parts; received {self.units}: give an even width"
             )
         self._dense = {}
+        columns_of = {part: tf.TensorShape(input_shape[part])[1:].num_elements() for part in parts}
         for part in parts:
-            columns = tf.TensorShape(input_shape[part])[1:].num_elements()
+            columns = columns_of[part]
             if part == "wide":
-                columns *= 3
+                columns *= 3 if self.powers else 1
                 # Keras' own momentum of 0.99 would leave the start in the averages of short
-                # trainings.
+                # trainings, a small one the noise of squares.
                 self._normalize = keras.layers.BatchNormalization(
-                    momentum=0.9, dtype="float32", name="normalize"
+                    momentum=0.98, dtype="float32", name="normalize"
                 )
                 with tf.name_scope(self._normalize.name):
                     self._normalize.build([None, columns])
+            else:
+                if self.joint:
+                    columns += (3 if self.powers else 1) * columns_of.get("wide", 0)
+                self._hidden = MLP(self.deep_units, dtype=self.dtype_policy, name="hidden")
+                with tf.name_scope(self._hidden.name):
+                    self._hidden.build([None, columns])
+                columns = self.deep_units[-1] if self.deep_units else columns
             dense = keras.layers.Dense(self.units // len(parts), dtype=self.dtype_policy, name=part)
             with tf.name_scope(dense.name):
                 dense.build([None, columns])
@@ -95,23 +120,35 @@ class WideAndDeep(keras.layers.Layer):
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         """Maps embeddings `[B, F, d]` and numbers `[B, N]` to `[B, D]`."""
-        outputs = []
-        for part, dense in self._dense.items():
-            columns = inputs[part]
-            if part == "wide":
-                columns = self._normalize(_powers(columns), training=training)
-            else:
-                columns = tf.reshape(columns, [-1, columns.shape[1:].num_elements()])
-            outputs.append(tf.nn.leaky_relu(dense(tf.cast(columns, self.compute_dtype)), 0.2))
-        return tf.concat(outputs, axis=-1)
+        columns = {}
+        if "wide" in self._dense:
+            numbers = tf.cast(inputs["wide"], tf.float32)
+            numbers = self._normalize(
+                _powers(numbers) if self.powers else numbers, training=training
+            )
+            columns["wide"] = tf.cast(numbers, self.compute_dtype)
+        if "deep" in self._dense:
+            deep = inputs["deep"]
+            deep = tf.reshape(deep, [-1, deep.shape[1:].num_elements()])
+            deep = tf.cast(deep, self.compute_dtype)
+            if self.joint and "wide" in columns:
+                deep = tf.concat([deep, columns["wide"]], axis=-1)
+            columns["deep"] = self._hidden(deep)
+        outputs = [dense(columns[part]) for part, dense in self._dense.items()]
+        return tf.nn.leaky_relu(tf.concat(outputs, axis=-1), 0.2)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "units": self.units}
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "deep_units": self.deep_units,
+            "powers": self.powers,
+            "joint": self.joint,
+        }
 
 
 def _powers(numbers: tf.Tensor) -> tf.Tensor:
-    numbers = tf.cast(numbers, tf.float32)
     size = tf.abs(numbers)
     # The root's slope at 0 is infinite, and NaN once a later layer multiplies it by 0.
     root = tf.where(size > 0, tf.sqrt(tf.where(size > 0, size, 1.0)), 0.0)

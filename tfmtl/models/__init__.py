@@ -5,6 +5,8 @@ from tfmtl.models.cgc import CGC
 from tfmtl.models.cross_stitch import CrossStitch
 from tfmtl.models.escm2 import ESCM2
 from tfmtl.models.esmm import ESMM
+from tfmtl.models.grec import GRec
+from tfmtl.models.grec_for_task import GRecForTask
 from tfmtl.models.home import HoME
 from tfmtl.models.light_gcn import LightGCN
 from tfmtl.models.macgnn import MacGNN
@@ -35,6 +37,8 @@ __all__ = [
     "POGCN",
     "STEM",
     "CrossStitch",
+    "GRec",
+    "GRecForTask",
     "HoME",
     "LightGCN",
     "MMoE",

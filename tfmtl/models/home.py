@@ -12,6 +12,7 @@ from tfmtl.layers.expert_groups import Normalization
 from tfmtl.layers.expert_level import ExpertLevel
 from tfmtl.layers.tower import Tower
 from tfmtl.models.multi_task_model import MultiTaskModel, Weighting
+from tfmtl.models.routing_options import ExpertUse, routing_options
 from tfmtl.schema import Task
 
 
@@ -42,6 +43,12 @@ class HoME(MultiTaskModel):
         feature_gate_rank: Rank of the feature gates' product B A.
         normalization: `batch` as the paper; `layer` scales each row by itself, for batches that
             are small or of mixed origin.
+        experts: `dense` evaluates all experts on every row; `routed` lets each gate choose `k` of
+            them for a row, and evaluates no others but, for its self-gate, those of
+            its own group; it needs `normalization="layer"`.
+        k: Experts that a gate chooses for a row, all where it sees fewer; for routed experts.
+        balance_weight: Weight of the load balance loss of each gate, see `Gate`; for routed ones.
+        z_weight: Weight of the loss on the size of each gate's logits; for routed experts.
         tower_units: Hidden widths of a tower.
         dropout: Share of activations dropped in training.
         l2: Penalty on the squared dense kernels.
@@ -50,7 +57,8 @@ class HoME(MultiTaskModel):
         **kwargs: Passed to `keras.Model`.
 
     Raises:
-        ValueError: If the categories are of other tasks than the model's, or there is no expert.
+        ValueError: If the categories are of other tasks than the model's, there is no expert,
+            `experts` is unknown, or they are routed with `k` out of range or batch normalisation.
 
     References:
         Wang et al., HoME: Hierarchy of Multi-Gate Experts for Multi-Task Learning at Kuaishou
@@ -59,7 +67,7 @@ class HoME(MultiTaskModel):
     Deviations:
         A feature gate is one low-rank product per expert, not a mixture of several. The hidden
         layers of an expert are SiLU without normalisation. Task gates and private experts read z_c
-        alone, which has its share of the global experts. `layer` is an addition.
+        alone, which has its share of the global experts. `layer` and routed experts are additions.
 
     Example:
         >>> import tensorflow as tf
@@ -83,6 +91,10 @@ class HoME(MultiTaskModel):
         gate_units: Sequence[int] = (),
         feature_gate_rank: int = 8,
         normalization: Normalization = "batch",
+        experts: ExpertUse = "dense",
+        k: int = 2,
+        balance_weight: float = 1e-2,
+        z_weight: float = 1e-3,
         tower_units: Sequence[int] = (32,),
         dropout: float = 0.0,
         l2: float = 0.0,
@@ -113,7 +125,15 @@ class HoME(MultiTaskModel):
         self._category_of = [self.categories.index(categories[name]) for name in self.task_names]
         # Groups of experts: 0 is global, then come the categories, then the tasks.
         num_shared = 1 + len(self.categories)
+        routing = routing_options(
+            experts,
+            k=k,
+            balance_weight=balance_weight,
+            z_weight=z_weight,
+            num_experts=num_experts * max(num_shared, 3),
+        )
         options: dict[str, Any] = {
+            **routing,
             "gate_units": gate_units,
             "rank": feature_gate_rank,
             "normalization": normalization,

@@ -10,8 +10,10 @@ import tensorflow as tf
 from tfmtl.data.input_spec import InputSpec
 from tfmtl.layers.experts import Experts
 from tfmtl.layers.gate import Gate
+from tfmtl.layers.mix_experts import mix_experts
 from tfmtl.layers.tower import Tower
 from tfmtl.models.multi_task_model import MultiTaskModel, Weighting
+from tfmtl.models.routing_options import ExpertUse, routing_options
 from tfmtl.schema import Task
 
 
@@ -25,6 +27,11 @@ class MMoE(MultiTaskModel):
         num_experts: Number of experts f^n.
         expert_units: Widths of an expert.
         gate_units: Hidden widths of a gate; empty gives the paper's linear gate.
+        experts: `dense` evaluates all experts on every row; `routed` lets each gate choose `k` of
+            them for a row, and evaluates no others.
+        k: Experts that a gate chooses for a row, all where it sees fewer; for routed experts.
+        balance_weight: Weight of the load balance loss of each gate, see `Gate`; for routed ones.
+        z_weight: Weight of the loss on the size of each gate's logits; for routed experts.
         tower_units: Hidden widths of a tower.
         dropout: Share of activations dropped in training.
         l2: Penalty on the squared dense kernels.
@@ -32,9 +39,15 @@ class MMoE(MultiTaskModel):
         weighting: `static` or `uncertainty`.
         **kwargs: Passed to `keras.Model`.
 
+    Raises:
+        ValueError: If `experts` is unknown, or routed with `k` out of range.
+
     References:
         Ma et al., Modeling Task Relationships in Multi-task Learning with Multi-gate
         Mixture-of-Experts (KDD 2018), equations 5 to 7.
+
+    Deviations:
+        Routed experts are a form of our own.
 
     Example:
         >>> import tensorflow as tf
@@ -53,6 +66,10 @@ class MMoE(MultiTaskModel):
         num_experts: int = 4,
         expert_units: Sequence[int] = (64, 32),
         gate_units: Sequence[int] = (),
+        experts: ExpertUse = "dense",
+        k: int = 2,
+        balance_weight: float = 1e-2,
+        z_weight: float = 1e-3,
         tower_units: Sequence[int] = (32,),
         dropout: float = 0.0,
         l2: float = 0.0,
@@ -68,9 +85,12 @@ class MMoE(MultiTaskModel):
             weighting=weighting,
             **kwargs,
         )
+        routing = routing_options(
+            experts, k=k, balance_weight=balance_weight, z_weight=z_weight, num_experts=num_experts
+        )
         self.experts = Experts(num_experts, expert_units, dropout=dropout, l2=l2, name="experts")
         self.gates = {
-            name: Gate(num_experts, units=gate_units, l2=l2, name=f"{name}_gate")
+            name: Gate(num_experts, units=gate_units, l2=l2, name=f"{name}_gate", **routing)
             for name in self.task_names
         }
         self.towers = {
@@ -83,10 +103,9 @@ class MMoE(MultiTaskModel):
     ) -> dict[str, tf.Tensor]:
         """Logits `float32 [B]` per task."""
         row = self.row_input(features)
-        experts = self.experts(row, training=training)
-        logits = {}
-        for name in self.task_names:
-            gate = tf.cast(self.gates[name](row), experts.dtype)
-            mixed = tf.einsum("be,beh->bh", gate, experts)
-            logits[name] = self.towers[name](mixed, training=training)
-        return logits
+        gates = [self.gates[name] for name in self.task_names]
+        mixtures = mix_experts(self, self.experts, row, gates, training=training)
+        return {
+            name: self.towers[name](mixed, training=training)
+            for name, (_, mixed) in zip(self.task_names, mixtures, strict=True)
+        }

@@ -14,9 +14,11 @@ from tfmtl.layers.attention_convolution import Attention
 from tfmtl.layers.depth_gate import Depth
 from tfmtl.layers.experts import Experts
 from tfmtl.layers.gate import Gate
+from tfmtl.layers.mix_experts import mix_experts
 from tfmtl.layers.pairwise_interaction import Kappa, PairwiseInteraction
 from tfmtl.layers.tower import Tower
 from tfmtl.models.multi_task_model import MultiTaskModel, Weighting
+from tfmtl.models.routing_options import ExpertUse, routing_options
 from tfmtl.objectives.cooperative_loss import Cooperation, cooperative_loss
 from tfmtl.schema import Task
 
@@ -56,6 +58,11 @@ class MoGENet(MultiTaskModel):
         normalize_states: Whether states have a root mean square of 1 before kappa.
         expert_units: Widths of an expert f^n.
         gate_units: Hidden widths of a gate.
+        experts: `dense` evaluates all experts on every row; `routed` lets each gate choose `k` of
+            them for a row, and evaluates no others.
+        k: Experts that a gate chooses for a row, all where it sees fewer; for routed experts.
+        balance_weight: Weight of the load balance loss of each gate, see `Gate`; for routed ones.
+        z_weight: Weight of the loss on the size of each gate's logits; for routed experts.
         tower_units: Hidden widths between the mixture and v_k; none in the paper.
         share_output_vector: One v for all tasks, as equation 4 prints it.
         dropout: Share of activations dropped in training.
@@ -67,8 +74,8 @@ class MoGENet(MultiTaskModel):
         **kwargs: Passed to `keras.Model`.
 
     Raises:
-        ValueError: If a side has no channel or no inputs, `num_experts` is out of range, or a batch
-            has neither graph nor states.
+        ValueError: If a side has no channel or no inputs, `num_experts` or, of routed experts, `k`
+            is out of range, `experts` is unknown, or a batch has neither graph nor states.
 
     References:
         Hu et al., Mixture of Graph Enhanced Expert Networks for Multi-task Recommendation.
@@ -77,7 +84,8 @@ class MoGENet(MultiTaskModel):
         One v_k per task by default: a shared v lets tasks differ through their gates only. Gates
         have hidden layers [16, 16], as the implementation section says. Losses are batch means,
         s_k is bounded, and lambda spares embeddings and s. `edge_behaviors`, `use_edge_weight`,
-        `normalize_states` and `tower_units` are additions.
+        `normalize_states`, `tower_units` and routed experts are additions; the cooperation of
+        routed experts reads the distributions that their gates choose by.
 
     Example:
         >>> import numpy as np, tensorflow as tf
@@ -116,6 +124,10 @@ class MoGENet(MultiTaskModel):
         normalize_states: bool = False,
         expert_units: Sequence[int] = (32, 32),
         gate_units: Sequence[int] = (16, 16),
+        experts: ExpertUse = "dense",
+        k: int = 2,
+        balance_weight: float = 1e-2,
+        z_weight: float = 1e-3,
         tower_units: Sequence[int] = (),
         share_output_vector: bool = False,
         dropout: float = 0.0,
@@ -168,11 +180,18 @@ class MoGENet(MultiTaskModel):
         self.interaction = PairwiseInteraction(
             kappa=kappa, normalize=normalize_states, l2=l2, name="interaction"
         )
+        routing = routing_options(
+            experts,
+            k=k,
+            balance_weight=balance_weight,
+            z_weight=z_weight,
+            num_experts=self.num_experts,
+        )
         self.experts = Experts(
             self.num_experts, expert_units, dropout=dropout, l2=l2, name="experts"
         )
         self.gates = {
-            name: Gate(self.num_experts, units=gate_units, l2=l2, name=f"{name}_gate")
+            name: Gate(self.num_experts, units=gate_units, l2=l2, name=f"{name}_gate", **routing)
             for name in self.task_names
         }
         shared = Tower(tower_units, dropout=dropout, l2=l2, name="tower")
@@ -194,15 +213,16 @@ class MoGENet(MultiTaskModel):
             [states[key] for key in self.user_states], [states[key] for key in self.item_states]
         )
         context = tf.cast(context[:, : self.num_experts], row.dtype)
-        enhanced = tf.concat([self.experts(row, training=training), context], axis=-1)
-        gates = {name: self.gates[name](row) for name in self.task_names}
+        gates = [self.gates[name] for name in self.task_names]
+        mixtures = list(
+            mix_experts(self, self.experts, row, gates, context=context, training=training)
+        )
         if self.cooperative_weight:
-            term = cooperative_loss(list(gates.values()), level=self.cooperative_level)
-            self.add_loss(self.cooperative_weight * term)
-        return {
-            name: self.towers[name](
-                tf.einsum("bn,bnh->bh", tf.cast(gates[name], enhanced.dtype), enhanced),
-                training=training,
+            weights = [weights for weights, _ in mixtures]
+            self.add_loss(
+                self.cooperative_weight * cooperative_loss(weights, level=self.cooperative_level)
             )
-            for name in self.task_names
+        return {
+            name: self.towers[name](mixed, training=training)
+            for name, (_, mixed) in zip(self.task_names, mixtures, strict=True)
         }

@@ -252,6 +252,13 @@ class MultiTaskModel(tfrs.Model):
         del labels
         return {name: sample_weights[name] for name in self.task_names}
 
+    def weighted_loss(
+        self, losses: Mapping[str, tf.Tensor], loss_rows: Mapping[str, tf.Tensor]
+    ) -> tf.Tensor:
+        """One scalar of the task losses, by the model's weighting."""
+        del loss_rows
+        return self.weighting(losses)
+
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
         """The weighted task losses of one batch; updates the reported means.
 
@@ -265,8 +272,8 @@ class MultiTaskModel(tfrs.Model):
         features, labels, sample_weights = inputs
         logits = self.loss_inputs(features, training=training)
         losses = self.task_losses(logits, labels, sample_weights)
-        loss = self.weighting(losses)
         loss_rows = self.loss_rows(labels, sample_weights)
+        loss = self.weighted_loss(losses, loss_rows)
         rows = tf.cast(tf.shape(logits[self.task_names[0]])[0], tf.float32)
         self._means["loss"].update_state(loss, rows)
         for name, mean in self._task_means.items():

@@ -11,6 +11,7 @@ from tfmtl.data.input_spec import InputSpec
 from tfmtl.layers.extraction import Extraction
 from tfmtl.layers.tower import Tower
 from tfmtl.models.multi_task_model import MultiTaskModel, Weighting
+from tfmtl.models.routing_options import ExpertUse, routing_options
 from tfmtl.schema import Task
 
 
@@ -34,6 +35,11 @@ class PLE(MultiTaskModel):
         num_shared_experts: Number of shared experts, in each layer.
         expert_units: Widths of an expert.
         gate_units: Hidden widths of a gate; empty gives the paper's linear gate.
+        experts: `dense` evaluates all experts on every row; `routed` lets each gate choose `k` of
+            them for a row, and evaluates no others.
+        k: Experts that a gate chooses for a row, all where it sees fewer; for routed experts.
+        balance_weight: Weight of the load balance loss of each gate, see `Gate`; for routed ones.
+        z_weight: Weight of the loss on the size of each gate's logits; for routed experts.
         tower_units: Hidden widths of a tower.
         dropout: Share of activations dropped in training.
         l2: Penalty on the squared dense kernels.
@@ -42,11 +48,15 @@ class PLE(MultiTaskModel):
         **kwargs: Passed to `keras.Model`.
 
     Raises:
-        ValueError: If there is no layer, or a layer has no private or no shared expert.
+        ValueError: If there is no layer, a layer has no private or no shared expert, `experts` is
+            unknown, or they are routed with `k` out of range.
 
     References:
         Tang et al., Progressive Layered Extraction (PLE): A Novel Multi-Task Learning Model for
         Personalized Recommendations (RecSys 2020).
+
+    Deviations:
+        Routed experts are a form of our own.
 
     Example:
         >>> import tensorflow as tf
@@ -67,6 +77,10 @@ class PLE(MultiTaskModel):
         num_shared_experts: int = 2,
         expert_units: Sequence[int] = (64, 32),
         gate_units: Sequence[int] = (),
+        experts: ExpertUse = "dense",
+        k: int = 2,
+        balance_weight: float = 1e-2,
+        z_weight: float = 1e-3,
         tower_units: Sequence[int] = (32,),
         dropout: float = 0.0,
         l2: float = 0.0,
@@ -84,6 +98,13 @@ class PLE(MultiTaskModel):
         )
         if num_layers < 1:
             raise ValueError(f"expected at least one extraction layer; received {num_layers}")
+        num_experts = num_specific_experts + num_shared_experts
+        if num_layers > 1:
+            # The gate of the shared path sees the private experts of all tasks.
+            num_experts += (len(self.tasks) - 1) * num_specific_experts
+        routing = routing_options(
+            experts, k=k, balance_weight=balance_weight, z_weight=z_weight, num_experts=num_experts
+        )
         self.extractions = [
             Extraction(
                 len(self.tasks),
@@ -95,6 +116,7 @@ class PLE(MultiTaskModel):
                 dropout=dropout,
                 l2=l2,
                 name=f"extraction_{number}",
+                **routing,
             )
             for number in range(num_layers)
         ]

@@ -16,6 +16,7 @@ from tfmtl.models.cgc import CGC
 from tfmtl.models.cross_stitch import CrossStitch
 from tfmtl.models.escm2 import ESCM2
 from tfmtl.models.esmm import ESMM
+from tfmtl.models.grec import GRec
 from tfmtl.models.home import HoME
 from tfmtl.models.light_gcn import LightGCN
 from tfmtl.models.macgnn import MacGNN
@@ -53,6 +54,7 @@ MODELS: dict[str, type[MultiTaskModel]] = {
     "mogenet": MoGENet,
     "macgnn": MacGNN,
     "mgoe": MGOE,
+    "grec": GRec,
 }
 
 BOTTOMS: dict[str, type] = {"mgnn": GraphBottom, "macro": MacroBottom}
@@ -181,7 +183,7 @@ def build_model(
     if absent:
         raise ValueError(f"unknown inputs {absent}: the encoder has {names}")
     inputs = [
-        replace(spec, bins=numeric_bins) if spec.kind == "numeric" else spec
+        replace(spec, bins=numeric_bins) if spec.kind == "numeric" and not spec.vector else spec
         for spec in encoder.inputs
         if spec.name not in exclude_inputs
     ]
