@@ -28,6 +28,9 @@ COMPARISONS = (
     "ablations",
     "macro",
     "macro_ablations",
+    "grec",
+    "grec_flows",
+    "grec_movielens",
 )
 # Comparisons in which LightGBM stands beside the models.
 WITH_TREES = ("census", "kuairand", "models")

@@ -54,7 +54,8 @@ class GRec(MultiTaskModel):
         tokens: Which of `sequence`, `context`, `text`, `item` and `graph` are read; all of those
             that have inputs when not given. Inputs of the others are ignored.
         text_inputs: Inputs read as texts; those of kind text and the vectors when not given.
-        text_encoder: Keras layer that encodes texts, see `RowTokens`.
+        text_encoder: Keras layer that encodes texts, see `RowTokens`; `add_task` makes another
+            from its config.
         sentences: Task to its words, the main one first, such as `{"click_home": ["click",
             "home"]}`; the task's name alone when not given. All have the same length.
         sentence_inputs: Categorical inputs, such as a country, whose ids are further words.
@@ -74,6 +75,8 @@ class GRec(MultiTaskModel):
         head_units: Hidden widths of the head; half of its input when not given.
         shared_head: Whether all tasks share the head's output vector. Without the sentence in
             tokens and routing they need one each.
+        modulated_head: Whether the sentence scales and shifts the head's hidden layer, h <- (1 +
+            W_s s) h + W_t s, so that each task weighs it in its own way at no cost per task.
         tasks_per_row: Most tasks that are defined on a row, where it is fewer than there are;
             training evaluates only so many. All when not given.
         dropout: Share of activations dropped in training.
@@ -96,7 +99,8 @@ class GRec(MultiTaskModel):
     Deviations:
         The head has a bias. The output is a probability per task, where the release predicts the
         next item. It routes by token; the sentence is the default here. Inputs that are absent have
-        no token. The graph token, `task_token`, `sentence_inputs` and `shared_head` are additions.
+        no token. The graph token, `task_token`, `sentence_inputs`,
+        `shared_head` and `modulated_head` are additions.
 
     Example:
         >>> specs = [InputSpec("item_id", "categorical", "item", 9, 1, "item_id"),
@@ -132,6 +136,7 @@ class GRec(MultiTaskModel):
         expert_hidden: int | None = None,
         head_units: Sequence[int] | None = None,
         shared_head: bool = True,
+        modulated_head: bool = False,
         tasks_per_row: int | None = None,
         dropout: float = 0.0,
         l2_embedding: float = 0.0,
@@ -142,6 +147,11 @@ class GRec(MultiTaskModel):
         **kwargs: Any,
     ):
         arguments = {name: value for name, value in locals().items() if name not in _NOT_ARGUMENTS}
+        if weighting not in ("balanced", "static", "uncertainty"):
+            raise ValueError(
+                "expected weighting 'balanced', 'static' or 'uncertainty'; received "
+                f"{weighting!r}: take 'balanced' unless you compare them"
+            )
         parts = inputs_of_tokens(inputs, text_inputs)
         unknown = sorted(set(tokens or ()) - {*TOKENS, _GRAPH})
         if unknown:
@@ -178,6 +188,13 @@ class GRec(MultiTaskModel):
         if task_token not in ("mixed", "late", "none"):
             raise ValueError(
                 f"expected task_token 'mixed', 'late' or 'none'; received {task_token!r}"
+            )
+        # Without a token of its own the sentence may be read by its main word alone.
+        read = 1 if task_token == "none" and routing == "task" else None
+        if self.shared_head and len({own[:read] for own in self._sentences}) < len(self.tasks):
+            raise ValueError(
+                f"expected a sentence of its own for each task; received {self._words()}: tasks "
+                "that share one would have the same answer"
             )
         self._text_specs = texts
         self._sentence_specs = _checked_sentence_inputs(inputs, self.sentence_inputs)
@@ -231,6 +248,13 @@ class GRec(MultiTaskModel):
         self.head = MLP(
             [width // 2] if head_units is None else head_units, dropout=dropout, name="head"
         )
+        self.modulation = None
+        if modulated_head:
+            hidden = self.head.units[-1] if self.head.units else width
+            # Zeros at first: all tasks begin with the head that they share.
+            self.modulation = keras.layers.Dense(
+                2 * hidden, use_bias=False, kernel_initializer="zeros", name="modulation"
+            )
         # Half precision has too few digits for a log loss near probability 0 or 1.
         self.outputs_of_tasks = keras.layers.Dense(
             1 if self.shared_head else len(self.tasks), dtype="float32", name="outputs"
@@ -388,7 +412,8 @@ class GRec(MultiTaskModel):
             tokens = tf.concat([tokens, own[:, tf.newaxis]], axis=1)
         if self.task_token == "mixed":
             tokens = self.mixer(tokens)
-        outputs = self.outputs_of_tasks(self._flat(self.moe.call_with(tokens, experts), False))
+        hidden = self._flat(self.moe.call_with(tokens, experts), training=False)
+        outputs = self.outputs_of_tasks(self._modulated(hidden, sentence))
         return outputs[:, 0 if self.shared_head else self._number_of(task)]
 
     def add_task(
@@ -401,15 +426,22 @@ class GRec(MultiTaskModel):
         Args:
             task: The task, which comes last.
             sentence: Its words; its name alone when not given.
-            like: Task whose words' vectors the new words start from; fresh ones when not given.
+            like: Task whose words' vectors, and output vector if tasks have their own, the new ones
+                start from; fresh ones when not given.
 
         Returns:
             A new uncompiled model with all its weights; this one is unchanged.
 
         Raises:
             ValueError: If the task exists, `like` does not, the sentence has another length than
-                the others, or the model stands on a macro graph, which has the tasks of its log.
+                the others or is that of another task, or the model stands on a macro graph, which
+                has the tasks of its log.
         """
+        if task.name in self.task_names:
+            raise ValueError(
+                f"expected a task beside {list(self.task_names)}; received {task.name!r}: give the "
+                "new one another name"
+            )
         if self.macro_bottom is not None:
             raise ValueError(
                 "a macro graph has one layer per task of its log; received a model on one: build "
@@ -419,9 +451,14 @@ class GRec(MultiTaskModel):
             self._number_of(like)
         by_name = {name: list(words) for name, words in self._words().items()}
         by_name[task.name] = [task.name] if sentence is None else list(sentence)
-        grown = self._rebuilt(tasks=(*self.tasks, task), sentences=by_name)
+        encoder: Any = self._rebuilt.keywords["text_encoder"] if self._text_specs else None
+        # One that both models read would be trained with either.
+        copied = None if encoder is None else type(encoder).from_config(encoder.get_config())
+        grown = self._rebuilt(tasks=(*self.tasks, task), sentences=by_name, text_encoder=copied)
         for model in (self, grown):
             model.build_weights()
+        if copied is not None:
+            copied.set_weights(encoder.get_weights())
         old = self._weights_by_path()
         for path, weight in grown._weights_by_path().items():
             value = weight.numpy()
@@ -432,7 +469,12 @@ class GRec(MultiTaskModel):
         return grown
 
     def _copy_words(self, source: str, target: str) -> None:
-        tables = self.sentence.tables
+        if not self.shared_head:
+            for weight in self.outputs_of_tasks.weights:
+                value = weight.numpy()
+                value[..., self._number_of(target)] = value[..., self._number_of(source)]
+                weight.assign(value)
+        tables = self.sentence.tables if self._reads_sentence else []
         old, new = (self._sentences[self._number_of(name)] for name in (source, target))
         known = [set(column) for column in zip(*self._sentences[:-1], strict=True)]
         for table, before, after, words in zip(tables, old, new, known, strict=False):
@@ -440,8 +482,11 @@ class GRec(MultiTaskModel):
                 table.scatter_nd_update([[after]], [table[before]])
 
     def _weights_by_path(self) -> dict[str, tf.Variable]:
+        encoder = self._rebuilt.keywords["text_encoder"]
+        # Named by whoever made it.
+        apart = () if encoder is None else [id(weight) for weight in encoder.weights]
         # The means that the model reports are scalars, as no weight is.
-        weights = [weight for weight in self.weights if weight.shape.rank]
+        weights = [w for w in self.weights if w.shape.rank and id(w) not in apart]
         return {weight.name.removeprefix(f"{self.name}/"): weight for weight in weights}
 
     def _words(self) -> dict[str, tuple[str, ...]]:
@@ -520,6 +565,7 @@ class GRec(MultiTaskModel):
         if self.task_token != "none":
             tokens = tf.concat([tokens, sentence[:, tf.newaxis]], axis=1)
         hidden = self._decode(tokens, tf.cast(state, tokens.dtype), training)
+        hidden = self._modulated(hidden, sentence)
         return tf.reshape(hidden[:pairs], [-1, number, hidden.shape[-1]])
 
     def _decode(self, tokens: tf.Tensor, state: tf.Tensor, training: bool | None) -> tf.Tensor:
@@ -527,6 +573,12 @@ class GRec(MultiTaskModel):
             tokens = self.mixer(tokens, training=training)
         tokens = self.moe((tokens, state), training=training)
         return self._flat(tokens, training)
+
+    def _modulated(self, hidden: tf.Tensor, sentence: tf.Tensor) -> tf.Tensor:
+        if self.modulation is None:
+            return hidden
+        scale, shift = tf.split(self.modulation(sentence), 2, axis=-1)
+        return (1 + tf.cast(scale, hidden.dtype)) * hidden + tf.cast(shift, hidden.dtype)
 
     def _flat(self, tokens: tf.Tensor, training: bool | None) -> tf.Tensor:
         width = tokens.shape[1] * tokens.shape[2]

@@ -1,0 +1,1 @@
+"""What routed experts cost, and how their load spreads."""
