@@ -54,6 +54,12 @@ def test_one_more_task_costs_one_row():
     assert parameters(9) - parameters(8) == 8
 
 
+def test_a_sentence_starts_as_large_as_normed_tokens():
+    sentences = TaskSentence([500, 400], 16)(tf.constant([[row, row % 400] for row in range(500)]))
+    # Mean square 1 up to about a tenth of a tenth: of 14400 numbers, sqrt(2 / 14400) = 0.012.
+    assert np.mean(np.square(sentences)) == pytest.approx(1, abs=0.05)
+
+
 @pytest.mark.parametrize("dim", [6, 7])
 def test_as_a_layer(dim):
     tasks = tf.constant([[0, 1, 0], [1, 3, 1], [1, 0, 0]])

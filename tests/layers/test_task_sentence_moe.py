@@ -263,5 +263,5 @@ def test_chosen_experts_answer_as_the_bank(routing, k):
 
 
 def test_experts_cannot_be_chosen_ahead_of_tokens():
-    with pytest.raises(ValueError, match="expected routing 'task_sentence'.*received 'token'"):
+    with pytest.raises(ValueError, match=r"expected routing 'task_sentence'.*received 'token'"):
         built(routing="token").choose(TASKS[:1])

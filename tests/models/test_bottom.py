@@ -67,7 +67,7 @@ def macro_bottom(request):
     return request.param
 
 
-@pytest.fixture(params=["mmoe", "ple", "single_task"])
+@pytest.fixture(params=["mmoe", "ple", "grec", "single_task"])
 def on_macro(request, build, macro_bottom):
     return build(request.param, bottom=macro_bottom)
 

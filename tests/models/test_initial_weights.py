@@ -8,7 +8,18 @@ import pytest
 
 from tfmtl.testing import assert_experts_differ
 
-STACKED = ["cross_stitch", "omoe", "mmoe", "snr_trans", "cgc", "ple", "stem", "home", "mogenet"]
+STACKED = [
+    "cross_stitch",
+    "omoe",
+    "mmoe",
+    "snr_trans",
+    "cgc",
+    "ple",
+    "stem",
+    "home",
+    "grec",
+    "mogenet",
+]
 
 
 def matrices(model):

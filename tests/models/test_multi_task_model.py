@@ -154,24 +154,28 @@ def test_a_masked_task_moves_nothing(name, build, dataset):
     # In training as above: `Dice` takes other statistics elsewhere.
     click = model.task_losses(model(features, training=True), labels, weights)["click"]
     assert by_label[0][0] == pytest.approx(float(click))
-    own = {
-        id(weight)
-        for weight in (
-            *model.towers["click_x"].trainable_weights,
-            *(model.gates["click_x"].trainable_weights if hasattr(model, "gates") else ()),
-        )
-    }
-    moved = {
-        id(weight)
+    gradients = {
+        id(weight): gradient
         for weight, gradient in zip(model.trainable_weights, by_label[0][1:], strict=True)
-        if np.any(gradient)
     }
-    assert own
-    assert not own & moved
-    assert moved
-    uncertainty = by_label[0][1:][
-        [w is model.weighting.log_variance for w in model.trainable_weights].index(True)
-    ]
+    if name == "grec":
+        # No weight is a task's own but its row of the table of words.
+        of_click, of_click_x = gradients[id(model.sentence.tables[0])]
+        assert np.any(of_click)
+        assert not np.any(of_click_x)
+    else:
+        own = {
+            id(weight)
+            for weight in (
+                *model.towers["click_x"].trainable_weights,
+                *(model.gates["click_x"].trainable_weights if hasattr(model, "gates") else ()),
+            )
+        }
+        moved = {key for key, gradient in gradients.items() if np.any(gradient)}
+        assert own
+        assert not own & moved
+        assert moved
+    uncertainty = gradients[id(model.weighting.log_variance)]
     assert uncertainty[0] != 0
     assert uncertainty[1] == 0
 
@@ -200,8 +204,12 @@ def test_tasks_with_a_common_prefix_do_not_share(name, build, dataset):
     model = build(name)
     features, _, _ = first_batch(dataset(model))
     before = model(features)
-    for weight in model.towers["click_x"].trainable_weights:
-        weight.assign_add(tf.ones_like(weight))
+    if name == "grec":
+        table = model.sentence.tables[0]
+        table.scatter_nd_add([[1]], tf.ones_like(table)[:1])
+    else:
+        for weight in model.towers["click_x"].trainable_weights:
+            weight.assign_add(tf.ones_like(weight))
     after = model(features)
     np.testing.assert_array_equal(before["click"], after["click"])
     assert np.all(np.asarray(before["click_x"]) != np.asarray(after["click_x"]))
@@ -357,7 +365,9 @@ def test_an_overflow_skips_the_step_and_lowers_the_scale(build, dataset, half_pr
 
 
 def test_losses_are_in_full_precision_under_a_half_policy(name, build, dataset, half_precision):
-    model = build(name, l2=0.01, weighting="uncertainty")
+    # The layers of grec have no penalty of their own.
+    penalties = {"l2_embedding": 0.01} if name == "grec" else {"l2": 0.01}
+    model = build(name, **penalties, weighting="uncertainty")
     loss = model.compute_loss(first_batch(dataset(model)))
     assert loss.dtype == tf.float32
     assert all(weight.dtype == tf.float32 for weight in model.trainable_weights)
@@ -372,6 +382,7 @@ def test_losses_are_in_full_precision_under_a_half_policy(name, build, dataset, 
         "ple",
         "stem",
         "home",
+        "grec",
         "aitm",
         "macgnn",
         "mgoe",

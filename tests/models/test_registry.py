@@ -78,6 +78,7 @@ def test_hyperparameters_reach_the_model(with_ids):
         "ple",
         "stem",
         "home",
+        "grec",
         "esmm",
         "escm2",
         "aitm",
@@ -119,10 +120,10 @@ def test_a_model_of_the_macro_graph_may_read_ids_alone(with_ids, macro_graph_of_
 
 def test_names_unknown_hyperparameters(with_ids):
     encoder, schema = with_ids
-    options = {"num_experts": 2, "experts": 2, "node_features": {}}
+    options = {"num_experts": 2, "experts_of_all": 2, "node_features": {}}
     with pytest.raises(
         ValueError,
-        match=r"'mmoe' has no hyper-parameters \['experts', 'node_features'\]; .*'num_experts'",
+        match=r"'mmoe' has no hyper-parameters \['experts_of_all', 'node_features'\]; .*'num_exp",
     ):
         build_model("mmoe", schema, encoder, options)
 

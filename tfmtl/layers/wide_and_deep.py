@@ -11,6 +11,8 @@ import tf_keras as keras
 from tfmtl.layers.mlp import MLP
 
 _PARTS = ("deep", "wide")
+# Numbers of less than this size have a line in place of the root.
+_LINEAR = 1e-4
 
 
 @keras.utils.register_keras_serializable(package="tfmtl")
@@ -49,7 +51,8 @@ class WideAndDeep(keras.layers.Layer):
     Deviations:
         The released code takes the powers ahead of the model and skips the normalisation where the
         wide part is one column; with the powers made inside, there are three at least. Powers and
-        normalisation are in float32 under any policy, and the root has gradient 0 at x = 0.
+        normalisation are in float32 under any policy. The root has gradient 0 at x = 0 and is a
+        line up to |x| = 0.0001, below which rounding would show in it.
 
     Example:
         >>> import tensorflow as tf
@@ -150,6 +153,7 @@ class WideAndDeep(keras.layers.Layer):
 
 def _powers(numbers: tf.Tensor) -> tf.Tensor:
     size = tf.abs(numbers)
-    # The root's slope at 0 is infinite, and NaN once a later layer multiplies it by 0.
-    root = tf.where(size > 0, tf.sqrt(tf.where(size > 0, size, 1.0)), 0.0)
+    # The root's slope at 0 is infinite: NaN once a later layer multiplies it by 0, and a mean that
+    # is standardised to 0 up to rounding would be read as another number.
+    root = size / tf.sqrt(tf.maximum(size, _LINEAR))
     return tf.concat([numbers, tf.square(numbers), root], axis=-1)

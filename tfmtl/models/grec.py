@@ -78,7 +78,8 @@ class GRec(MultiTaskModel):
         modulated_head: Whether the sentence scales and shifts the head's hidden layer, h <- (1 +
             W_s s) h + W_t s, so that each task weighs it in its own way at no cost per task.
         tasks_per_row: Most tasks that are defined on a row, where it is fewer than there are;
-            training evaluates only so many. All when not given.
+            training evaluates only so many. A row with fewer is filled up with others, which count
+            in the experts' load alone. All when not given.
         dropout: Share of activations dropped in training.
         l2_embedding: Penalty on the batch's embeddings.
         balance_weight: Weight of the experts' load balance loss.
