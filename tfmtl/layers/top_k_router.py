@@ -159,7 +159,11 @@ class TopKRouter(keras.layers.Layer):
             states *= self._generator.uniform(
                 tf.shape(states), 1 - self.jitter, 1 + self.jitter, dtype=tf.float32
             )
-        logits = tf.matmul(states, tf.cast(self._kernel, tf.float32))
+        # A product of matrices, since a batched one has gradients as large as batch times kernel.
+        rows = tf.reshape(states, [-1, states.shape[-1]])
+        logits = tf.matmul(rows, tf.cast(self._kernel, tf.float32))
+        logits = tf.reshape(logits, tf.concat([tf.shape(states)[:-1], [self.num_experts]], axis=0))
+        logits = tf.ensure_shape(logits, [*states.shape[:-1], self.num_experts])
         logits += tf.cast(self._bias, tf.float32)
         return Routing.from_logits(logits, k=self.k, renormalize=self.renormalize)
 
