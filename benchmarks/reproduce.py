@@ -30,6 +30,7 @@ COMPARISONS = (
     "macro_ablations",
     "grec",
     "grec_flows",
+    "grec_ablations",
     "grec_movielens",
 )
 # Comparisons in which LightGBM stands beside the models.

@@ -47,20 +47,31 @@ def main(
             # One task more than the log has, by a copy of its schema.
             more = schema.model_copy(update={"tasks": (*schema.tasks, Task(name="another"))})
             model = experiment.resolved()["model"]
+            options = model["hyperparameters"]
+            sentences = options.get("sentences")
+            if sentences:
+                # New in one word, as a task of a known flow is.
+                known = next(iter(sentences.values()))
+                more_options = {
+                    **options,
+                    "sentences": {**sentences, "another": ["another", *known[1:]]},
+                }
+            else:
+                more_options = options
             before, after = (
                 _count(
                     build_model(
                         experiment.model.name,
                         own,
                         data.encoder,
-                        model["hyperparameters"],
+                        own_options,
                         exclude_inputs=experiment.model.exclude_inputs,
                         bottom=model["bottom"],
                         numeric_bins=experiment.model.numeric_bins,
                         macro_graph=data.macro_graph,
                     )
                 )
-                for own in (schema, more)
+                for own, own_options in ((schema, options), (more, more_options))
             )
             results.setdefault(name, {})[label] = {
                 "tasks": len(schema.tasks),

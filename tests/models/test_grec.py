@@ -35,6 +35,8 @@ OPTIONS = {
     "by main task": {"routing": "task", "sentences": TWO_WORDS, "task_token": "late"},
     "two experts": {"k": 2},
     "own heads": {"shared_head": False},
+    "modulated head": {"modulated_head": True},
+    "modulated head alone": {"modulated_head": True, "task_token": "none", "routing": "token"},
     "own heads alone": {"shared_head": False, "task_token": "none", "routing": "token"},
     "two words": {"sentences": TWO_WORDS},
     "words of the row": {"sentence_inputs": ["tab"]},
@@ -426,7 +428,7 @@ WRONG = {
     ),
     "no sentence": (
         {"task_token": "none", "routing": "token"},
-        "read by tokens or routing, or shared_head=False; received task_token='none' with routing="
+        "read by tokens, routing or the head, or shared_head=False; received task_token='none' with routing="
         "'token': all tasks would have the same answer",
     ),
     "a word of no input": (
@@ -450,6 +452,29 @@ WRONG = {
 def test_refused(options, message):
     with pytest.raises(ValueError, match=message):
         GRec(TASKS, INPUTS, **options)
+
+
+def test_the_sentence_scales_and_shifts_the_head_s_hidden_layer():
+    model = model_of(modulated_head=True)
+    features = features_of()
+    modulation = model.modulation.get_weights()[0]
+    assert modulation.shape == (8, 2 * model.head.units[-1])
+    model.modulation.set_weights([np.zeros_like(modulation)])
+    tokens = model._trunk(features, training=False)
+    sentences = tf.repeat(tf.constant([[[0], [1], [2]]]), 12, axis=0)
+    hidden = model._hidden(tokens, sentences, training=False).numpy()
+    model.modulation.set_weights([modulation])
+    scale, shift = np.split(model.sentence.tables[0].numpy() @ modulation, 2, axis=-1)
+    kernel, bias = model.outputs_of_tasks.get_weights()
+    expected = ((1 + scale) * hidden + shift) @ kernel + bias
+    received = np.stack(list(model(features).values()), axis=1)
+    np.testing.assert_allclose(received, expected[..., 0], atol=1e-5)
+
+
+def test_a_modulated_head_is_the_shared_one_to_begin_with():
+    model = GRec(TASKS, INPUTS, dim=8, modulated_head=True)
+    model.build_weights()
+    assert not model.modulation.get_weights()[0].any()
 
 
 def test_refuses_sentences_where_none_is_read():

@@ -179,19 +179,21 @@ class GRec(MultiTaskModel):
         self.tasks_per_row = _checked_tasks_per_row(tasks_per_row, len(self.tasks))
         self.sentence_inputs = tuple(sentence_inputs)
         self.vocabularies, self._sentences = _numbered_sentences(self.task_names, sentences)
-        self._reads_sentence = task_token != "none" or routing in _BY_SENTENCE
+        self._reads_sentence = (
+            task_token != "none" or routing in _BY_SENTENCE or bool(modulated_head)
+        )
         if self.shared_head and not self._reads_sentence:
             raise ValueError(
-                "expected the sentence to be read by tokens or routing, or shared_head=False; "
-                f"received task_token={task_token!r} with routing={routing!r}: all tasks would "
-                "have the same answer"
+                "expected the sentence to be read by tokens, routing or the head, or "
+                f"shared_head=False; received task_token={task_token!r} with routing={routing!r}: "
+                "all tasks would have the same answer"
             )
         if task_token not in ("mixed", "late", "none"):
             raise ValueError(
                 f"expected task_token 'mixed', 'late' or 'none'; received {task_token!r}"
             )
         # Without a token of its own the sentence may be read by its main word alone.
-        read = 1 if task_token == "none" and routing == "task" else None
+        read = 1 if task_token == "none" and routing == "task" and not modulated_head else None
         if self.shared_head and len({own[:read] for own in self._sentences}) < len(self.tasks):
             raise ValueError(
                 f"expected a sentence of its own for each task; received {self._words()}: tasks "
