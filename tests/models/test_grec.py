@@ -428,8 +428,8 @@ WRONG = {
     ),
     "no sentence": (
         {"task_token": "none", "routing": "token"},
-        "read by tokens, routing or the head, or shared_head=False; received task_token='none' with routing="
-        "'token': all tasks would have the same answer",
+        "read by tokens, routing or the head, or shared_head=False; received task_token='none' "
+        "with routing='token': all tasks would have the same answer",
     ),
     "a word of no input": (
         {"sentence_inputs": ["country"]},
