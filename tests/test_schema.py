@@ -158,6 +158,8 @@ def features(*given):
         ),
         (features({"name": "user_id"}), "feature name 'user_id' is reserved; rename"),
         (features({"name": "graph"}), "feature name 'graph' is reserved"),
+        (features({"name": "chosen_tasks"}), "feature name 'chosen_tasks' is reserved"),
+        (features({"name": "macro_version"}), "feature name 'macro_version' is reserved"),
         (
             features({"name": "a", "min_count": 0}),
             "feature 'a': expected min_count and max_length of at least 1; received 0 and 8",

@@ -17,7 +17,9 @@ from pydantic import BaseModel, ConfigDict, model_validator
 USER_ID = "user_id"
 ITEM_ID = "item_id"
 TIME = "time"
-RESERVED = frozenset({USER_ID, ITEM_ID, TIME, "graph", "statistics"})
+RESERVED = frozenset(
+    {USER_ID, ITEM_ID, TIME, "graph", "statistics", "macro_version", "chosen_tasks"}
+)
 
 FeatureKind = Literal["categorical", "numeric", "multi_categorical", "text", "sequence", "vector"]
 Side = Literal["user", "item", "context"]

@@ -125,3 +125,9 @@ def test_refuses_more_choices_than_experts(k):
 def test_refuses_jitter_out_of_range(jitter):
     with pytest.raises(ValueError, match=f"jitter from 0 to below 1; received {jitter}: take 0"):
         TopKRouter(3, jitter=jitter)
+
+
+def test_the_losses_of_an_empty_batch_are_0():
+    routing = identity(4)(tf.zeros([0, 4]))
+    assert [float(routing.balance_loss), float(routing.z_loss)] == [0, 0]
+    assert routing.load.numpy().tolist() == [0] * 4

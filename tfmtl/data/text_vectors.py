@@ -51,6 +51,7 @@ def embed_texts(
 
     Returns:
         `float32 [n, 384]`, or `[n, D]` with an encoder of that width; rows have length 1 or 0.
+        Where no text has a word, no encoder is asked and the width is 384.
 
     Raises:
         ImportError: If MiniLM is needed and the extra `text` is not installed.

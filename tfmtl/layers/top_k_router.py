@@ -83,7 +83,8 @@ class TopKRouter(keras.layers.Layer):
     with f_e the share of all choices that expert e received and P_e the mean of its probability,
     both over the whole batch: L_bal pulls probability away from crowded experts, L_z keeps the
     logits small. All of it is in float32 under any policy, since rounding moves tokens to other
-    experts. Among equally probable experts the one with the lowest index is chosen.
+    experts. Among equally probable experts the one with the lowest index is chosen. The losses of
+    an empty batch are 0.
 
     Shapes: N tokens (any leading dimensions), R width of the router's state, E experts.
 

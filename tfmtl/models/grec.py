@@ -60,7 +60,8 @@ class GRec(MultiTaskModel):
             "home"]}`; the task's name alone when not given. All have the same length.
         sentence_inputs: Categorical inputs, such as a country, whose ids are further words.
         task_token: Whether s joins the tokens ahead of their mixing (`mixed`) or after it (`late`,
-            so that mixing is done once per row), or steers the experts alone (`none`).
+            so that mixing is done once per row), or has no token (`none`) and acts through experts
+            and head alone.
         context_units: Hidden widths of the context token, see `RowTokens`.
         mixer_residual: Whether tokens are added to what their mixing makes of them; they are not in
             the release.
@@ -73,8 +74,8 @@ class GRec(MultiTaskModel):
         capacity_factor: Capacity of an expert; None drops nothing.
         expert_hidden: Width of the experts' hidden layer; D when not given.
         head_units: Hidden widths of the head; half of its input when not given.
-        shared_head: Whether all tasks share the head's output vector. Without the sentence in
-            tokens and routing they need one each.
+        shared_head: Whether all tasks share the head's output vector. Where tokens, routing and
+            head do not read the sentence, they need one each.
         modulated_head: Whether the sentence scales and shifts the head's hidden layer, h <- (1 +
             W_s s) h + W_t s, so that each task weighs it in its own way at no cost per task.
         tasks_per_row: Most tasks that are defined on a row, where it is fewer than there are;
@@ -100,8 +101,8 @@ class GRec(MultiTaskModel):
     Deviations:
         The head has a bias. The output is a probability per task, where the release predicts the
         next item. It routes by token; the sentence is the default here. Inputs that are absent have
-        no token. The graph token, `task_token`, `sentence_inputs`,
-        `shared_head` and `modulated_head` are additions.
+        no token. The graph token, `task_token`, `sentence_inputs`, `context_units`,
+        `mixer_residual`, `shared_head` and `modulated_head` are additions.
 
     Example:
         >>> specs = [InputSpec("item_id", "categorical", "item", 9, 1, "item_id"),
