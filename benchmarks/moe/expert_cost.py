@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from benchmarks.moe.side_by_side import milliseconds, ratio, side_by_side
+from benchmarks.side_by_side import milliseconds, ratio, side_by_side
 from tfmtl.layers import PerExpertInitializer, RMSNorm, TaskSentenceMoE
 
 TOKENS, DIM = 5, 128

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.moe.side_by_side import milliseconds, ratio, side_by_side
+from benchmarks.side_by_side import milliseconds, ratio, side_by_side
 from tfmtl.data import InputSpec
 from tfmtl.models import GRec
 from tfmtl.schema import Task

@@ -1,7 +1,7 @@
 import pytest
 
 from benchmarks.moe import expert_cost, task_cost
-from benchmarks.moe.side_by_side import milliseconds, ratio, side_by_side
+from benchmarks.side_by_side import milliseconds, ratio, side_by_side
 
 
 def test_ratios_are_those_of_the_same_round():

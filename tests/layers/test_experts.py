@@ -10,8 +10,12 @@ def leaky(values):
     return np.where(values > 0, values, 0.2 * values)
 
 
-def test_golden():
-    layer = Experts(2, [2, 1])
+IMPLEMENTATIONS = ("loop", "batched")
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_golden(implementation):
+    layer = Experts(2, [2, 1], implementation=implementation)
     layer.build([None, 2])
     first = [[[1, 0], [2, -1]], [[0, 3], [1, 1]]]
     second = [[[1], [10]], [[-2], [1]]]
@@ -23,10 +27,11 @@ def test_golden():
     np.testing.assert_allclose(layer(tf.constant([[1.0, 3.0]])), [[[3.5], [6.8]]], rtol=1e-6)
 
 
-def test_equals_a_loop_over_experts():
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_equals_a_loop_over_experts(implementation):
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=[7, 5]).astype(np.float32)
-    layer = Experts(3, [6, 4, 2])
+    layer = Experts(3, [6, 4, 2], implementation=implementation)
     layer.build([None, 5])
     layer.set_weights([rng.normal(size=w.shape) for w in layer.get_weights()])
     weights = layer.get_weights()
@@ -76,3 +81,60 @@ def test_as_a_layer():
 def test_refuses_empty_banks(experts, units):
     with pytest.raises(ValueError, match=rf"received num_experts={experts}, units=\{units}"):
         Experts(experts, units)
+
+
+def test_implementations_agree_in_outputs_and_gradients():
+    inputs = tf.random.stateless_normal([9, 12], [1, 2])
+    found = {}
+    for implementation in IMPLEMENTATIONS:
+        layer = Experts(3, [8, 4], implementation=implementation)
+        layer.build([None, 12])
+        layer.set_weights(
+            [
+                tf.random.stateless_normal(weight.shape, [3, number])
+                for number, weight in enumerate(layer.weights)
+            ]
+        )
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs)
+            loss = tf.reduce_sum(tf.square(outputs))
+        found[implementation] = [
+            outputs,
+            *tape.gradient(loss, [inputs, *layer.trainable_weights]),
+        ]
+    for looped, batched in zip(found["loop"], found["batched"], strict=True):
+        scale = float(tf.reduce_max(tf.abs(batched)))
+        np.testing.assert_allclose(looped / scale, batched / scale, atol=1e-6)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_outputs_that_are_not_stacked_are_those_that_are(implementation):
+    layer = Experts(3, [4], implementation=implementation)
+    stacked = layer(tf.ones([2, 5]))
+    own = layer(tf.ones([2, 5]), stacked=False)
+    assert len(own) == 3
+    np.testing.assert_array_equal(tf.stack(own, axis=1), stacked)
+
+
+def test_all_experts_are_evaluated_at_one_time_under_xla_alone():
+    layer = Experts(2, [3])
+    layer.build([None, 4])
+    names = {
+        compiled: [
+            operation.type
+            for operation in tf.function(layer, jit_compile=compiled)
+            .get_concrete_function(tf.TensorSpec([5, 4]))
+            .graph.get_operations()
+        ]
+        for compiled in (False, True)
+    }
+    counts = {
+        compiled: (own.count("MatMul"), own.count("Einsum")) for compiled, own in names.items()
+    }
+    assert counts == {False: (2, 0), True: (0, 1)}
+
+
+def test_an_unknown_implementation_is_refused():
+    with pytest.raises(ValueError, match="'auto', 'loop' or 'batched'; received 'vmap'"):
+        Experts(2, [3], implementation="vmap")

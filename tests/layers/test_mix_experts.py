@@ -16,9 +16,9 @@ class Mixing(keras.layers.Layer):
         return list(mix_experts(self, bank, inputs, gates, context=context))
 
 
-def parts(k):
+def parts(k, implementation="auto"):
     """Experts that give 1, 10 and 100 times x, and a gate of 1/8, 5/8 and 2/8 for x = 1."""
-    bank, gate = Experts(3, [1]), Gate(3, k=k)
+    bank, gate = Experts(3, [1], implementation=implementation), Gate(3, k=k)
     for layer in (bank, gate):
         layer.build([None, 1])
     bank.set_weights([np.array([[[1]], [[10]], [[100]]]), np.zeros([3, 1])])
@@ -38,8 +38,9 @@ def parts(k):
         (1, [50 / 8, 35 / 8]),
     ],
 )
-def test_golden(k, expected):
-    bank, gate = parts(k)
+@pytest.mark.parametrize("implementation", ["loop", "batched"])
+def test_golden(k, expected, implementation):
+    bank, gate = parts(k, implementation)
     context = tf.constant([[[0.0], [7.0], [1.0]]])
     [(distribution, mixed)] = Mixing()(tf.ones([1, 1]), bank, [gate], context)
     np.testing.assert_allclose(distribution, [[1 / 8, 5 / 8, 2 / 8]], rtol=1e-5)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import tensorflow as tf
-from tf_keras.src.utils.control_flow_util import GraphOrParentsInXlaContext
+
+from tfmtl.layers.compiled_or_gpu import compiled_or_gpu
 
 Dispatch = Literal["auto", "split", "blocks"]
 
@@ -108,12 +109,7 @@ class ExpertDispatch:
             for axis, length in enumerate(groups.shape[1:-1], start=1)
         ]
         chosen = tf.reshape(experts, [-1])
-        # XLA and GPUs want shapes that do not depend on the data.
-        blocked = (
-            self.dispatch == "blocks"
-            or GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
-            or bool(tf.config.list_logical_devices("GPU"))
-        )
+        blocked = self.dispatch == "blocks" or compiled_or_gpu()
         evaluate = (
             self._evaluate_split
             if self.dispatch == "split" or not blocked

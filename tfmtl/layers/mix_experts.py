@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 import tf_keras as keras
@@ -48,13 +48,11 @@ def mix_experts(
         [TensorShape([5, 8])]
     """
     if gates[0].k is None:
-        experts = bank(inputs, training=training)
-        if context is not None:
-            experts = tf.concat([experts, context], axis=-1)
+        mixture_of = _dense_mixer(bank, inputs, context, training)
         # One by one, so that weights are made in the order of the tasks.
         for gate in gates:
             weights = gate(inputs)
-            yield weights, tf.einsum("be,beh->bh", tf.cast(weights, experts.dtype), experts)
+            yield weights, mixture_of(weights)
         return
     routings = [gate(inputs) for gate in gates]
     report_routing(owner, routings)
@@ -66,3 +64,30 @@ def mix_experts(
             experts = tf.concat([experts, own], axis=-1)
         weights = tf.cast(routing.weights, experts.dtype)
         yield routing.probabilities, tf.einsum("bk,bkh->bh", weights, experts)
+
+
+def _dense_mixer(
+    bank: Experts, inputs: tf.Tensor, context: tf.Tensor | None, training: bool | None
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Maps the weights `[B, E]` of a gate to its mixture of all experts."""
+    if bank.is_batched:
+        experts = bank(inputs, training=training)
+        if context is not None:
+            experts = tf.concat([experts, context], axis=-1)
+        return lambda weights: _product(weights, experts)
+
+    # A product per row is small, and a CPU adds up whole experts faster.
+    outputs = bank(inputs, training=training, stacked=False)
+
+    def sum_of_outputs(weights: tf.Tensor) -> tf.Tensor:
+        shares = tf.split(tf.cast(weights, outputs[0].dtype), len(outputs), axis=1)
+        mixture = tf.add_n([share * own for share, own in zip(shares, outputs, strict=True)])
+        if context is None:
+            return mixture
+        return tf.concat([mixture, _product(weights, context)], axis=-1)
+
+    return sum_of_outputs
+
+
+def _product(weights: tf.Tensor, experts: tf.Tensor) -> tf.Tensor:
+    return tf.einsum("be,beh->bh", tf.cast(weights, experts.dtype), experts)

@@ -6,6 +6,8 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
+from rich.progress import track
+
 Times = dict[str, list[float]]
 
 
@@ -17,7 +19,7 @@ def side_by_side(functions: Mapping[str, Callable[[], object]], *, rounds: int) 
         rounds: Rounds that are counted.
     """
     times: Times = {name: [] for name in functions}
-    for number in range(rounds + 1):
+    for number in track(range(rounds + 1), description="rounds"):
         for name, function in functions.items():
             start = time.perf_counter()
             function()
