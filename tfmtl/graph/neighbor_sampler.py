@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_gnn as tfgnn
 
+from tfmtl.data.python_function import python_function
 from tfmtl.graph.csr import CSR
 from tfmtl.graph.cumulative_weights import cumulative_weights
 from tfmtl.graph.graph_bundle import GraphBundle
@@ -353,11 +354,10 @@ class NeighborSampler:
         columns = [features[USER_ID], features[ITEM_ID]]
         if self.time_limit:
             columns.append(features[TIME])
-        arrays = tf.numpy_function(
+        arrays = python_function(
             lambda words, users, items, *times: self.sample(users, items, words, *times).flat(),
             [tf.reshape(tf.cast(seed, tf.int64), [-1]), *columns],
             dtypes,
-            stateful=False,
         )
         subgraph = SampledSubgraph.from_flat(arrays, self.edge_sets)
         spans = {id(array) for array in subgraph.spans.values()}
