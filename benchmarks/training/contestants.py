@@ -142,6 +142,11 @@ def deep_ctr(ids: int) -> keras.Model:
     return model
 
 
+def trained_weights(model: keras.Model) -> int:
+    """Numbers that training moves."""
+    return sum(weight.shape.num_elements() for weight in model.trainable_weights)
+
+
 def column_batches(examples: Sequence[Batch]) -> list[tuple[Any, ...]]:
     """Batches whose features and labels have a second axis of one, which DeepCTR expects."""
 

@@ -40,7 +40,9 @@ def measure(rows: int, ids: int, rounds: int) -> dict[str, Any]:
     return {
         "rows": rows,
         "ids": ids,
-        "weights": {name: model.count_params() for name, (model, _) in models.items()},
+        "weights": {
+            name: contestants.trained_weights(model) for name, (model, _) in models.items()
+        },
         "milliseconds": {name: own / STEPS for name, own in milliseconds(times).items()},
         "speedup": {
             precision: min(ratio(times, other, f"tfmtl, {precision}") for other in OTHERS)
