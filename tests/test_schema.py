@@ -209,3 +209,46 @@ def test_is_frozen():
     schema = Schema(tasks=[CLICK])
     with pytest.raises(ValueError, match="frozen"):
         schema.user = "uid"
+
+
+def test_buckets_survive_the_yaml():
+    features = [
+        {"name": "device", "hash_buckets": 1000},
+        {"name": "brand", "min_count": 5, "oov_buckets": 16},
+        {"name": "other_device", "vocabulary": "device"},
+    ]
+    schema = Schema(tasks=[CLICK], features=features)
+    assert Schema.from_yaml(schema.to_yaml()) == schema
+    assert schema.to_dict()["features"] == features
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hash_buckets": 0}, "expected hash_buckets from 1, or none, .* hash_buckets=0"),
+        ({"hash_buckets": 2**31 - 1}, "both up to 2147483646; received hash_buckets=2147483647"),
+        ({"oov_buckets": -1, "min_count": 2}, "oov_buckets from 0.* oov_buckets=-1"),
+        ({"hash_buckets": 9, "kind": "numeric"}, "buckets are for ids; .* kind 'numeric': leave"),
+        (
+            {"oov_buckets": 9, "kind": "vector", "dim": 2},
+            "buckets are for ids; .* kind 'vector': leave them out, or declare",
+        ),
+        (
+            {"hash_buckets": 9, "vocabulary": "brand"},
+            "beside vocabulary='brand': set them on the feature that owns the vocabulary",
+        ),
+        (
+            {"hash_buckets": 9, "vocabulary": "item_id"},
+            "nodes of graphs may not collide; leave vocabulary='item_id' out and hash the column",
+        ),
+        ({"hash_buckets": 9, "min_count": 2}, "hashing knows no vocabulary .* with min_count=2"),
+        (
+            {"hash_buckets": 9, "oov_buckets": 2, "min_count": 2},
+            "hashing knows no vocabulary.*hash_buckets=9 and oov_buckets=2",
+        ),
+        ({"oov_buckets": 4}, "nothing would train the rows of the others; .* set min_count to 2"),
+    ],
+)
+def test_buckets_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ValueError, match=f"feature 'x': .*{message}"):
+        Feature(name="x", **options)

@@ -25,6 +25,9 @@ FeatureKind = Literal["categorical", "numeric", "multi_categorical", "text", "se
 Side = Literal["user", "item", "context"]
 Operator = Literal["==", "!=", ">", ">=", "<", "<="]
 
+# Encoded ids are of 32 bits.
+_MOST_BUCKETS = 2**31 - 2
+
 _OPERATORS = {
     "==": np.equal,
     "!=": np.not_equal,
@@ -54,11 +57,22 @@ class Feature(_Frozen):
             passed through unchanged; a missing one is zeros).
         side: Which entity the feature describes: `user`, `item`, or `context` for the row itself.
         column: Column of the log when it differs from `name`.
-        min_count: Ids seen fewer times in the training rows are out of vocabulary (id 0).
+        min_count: Ids seen fewer times in the training rows are out of vocabulary: id 0, or one of
+            `oov_buckets`.
         max_length: Kept length of multi-valued kinds; the last values are kept.
         separator: Separator of multi-valued kinds that are stored as one string.
         vocabulary: Name of the feature, or `user_id` / `item_id`, whose ids this one shares;
             `None` gives it ids of its own.
+        hash_buckets: Ids only. Number N of buckets that take the place of a vocabulary: an id has
+            the encoded id 1 + (fingerprint of its text modulo N), see `Vocabulary`, a missing one
+            0. Nothing is learned from the log but whether ids are integers or strings, new ids need
+            no new table, and ids that collide share a row. Features that name this one as their
+            `vocabulary` are hashed alike. The ids of users and items are nodes of graphs, which may
+            not collide, and cannot be hashed: to hash them beside that, declare a feature that
+            reads their column.
+        oov_buckets: Ids only. Number K of rows that ids out of vocabulary are hashed into, encoded
+            as 1 to K, ahead of the vocabulary; 0 encodes them like missing ones. What trains these
+            rows are the ids below `min_count` in the training rows, so that has to be 2 at least.
         transform: Numeric only. `standard` subtracts the training mean and divides by the
             training deviation, `log` does so after log(1 + x), `none` passes the value through.
         fill: Numeric only. Value that stands in for a missing one; without it a missing value is
@@ -78,6 +92,8 @@ class Feature(_Frozen):
     max_length: int = 8
     separator: str | None = None
     vocabulary: str | None = None
+    hash_buckets: int | None = None
+    oov_buckets: int = 0
     transform: Literal["standard", "log", "none"] = "standard"
     fill: float | None = None
     dim: int | None = None
@@ -103,7 +119,47 @@ class Feature(_Frozen):
                 f"feature {self.name!r}: dim is for vectors; received dim={self.dim} with kind "
                 f"{self.kind!r}: set kind='vector', or leave dim out"
             )
+        self._check_buckets()
         return self
+
+    def _check_buckets(self) -> None:
+        received = f"received hash_buckets={self.hash_buckets} and oov_buckets={self.oov_buckets}"
+        least = 0 if self.hash_buckets is None else self.hash_buckets - 1
+        if min(least, self.oov_buckets) < 0 or max(least, self.oov_buckets) >= _MOST_BUCKETS:
+            raise ValueError(
+                f"feature {self.name!r}: expected hash_buckets from 1, or none, and oov_buckets "
+                f"from 0, both up to {_MOST_BUCKETS}; {received}"
+            )
+        if self.hash_buckets is None and not self.oov_buckets:
+            return
+        if not self.has_vocabulary:
+            raise ValueError(
+                f"feature {self.name!r}: buckets are for ids; {received} with kind {self.kind!r}: "
+                "leave them out, or declare the feature as categorical"
+            )
+        if self.vocabulary is not None:
+            remedy = "set them on the feature that owns the vocabulary"
+            if self.vocabulary in (USER_ID, ITEM_ID):
+                remedy = (
+                    f"nodes of graphs may not collide; leave vocabulary={self.vocabulary!r} out "
+                    "and hash the column as ids of the feature's own"
+                )
+            raise ValueError(
+                f"feature {self.name!r}: buckets belong to a vocabulary; {received} beside "
+                f"vocabulary={self.vocabulary!r}: {remedy}"
+            )
+        if self.hash_buckets is not None and (self.min_count > 1 or self.oov_buckets):
+            raise ValueError(
+                f"feature {self.name!r}: hashing knows no vocabulary for an id to be in or out of; "
+                f"{received} with min_count={self.min_count}: leave min_count and oov_buckets out, "
+                "or hash_buckets"
+            )
+        if self.oov_buckets and self.min_count < 2:
+            raise ValueError(
+                f"feature {self.name!r}: every id of the training rows is in the vocabulary, so "
+                f"nothing would train the rows of the others; {received} with min_count=1: set "
+                "min_count to 2 or more, or leave oov_buckets out"
+            )
 
     @property
     def source(self) -> str:

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tfmtl.data import (
@@ -486,8 +487,8 @@ def test_no_feature_shares_the_vocabulary_of_a_vector(with_vectors):
 def test_an_encoder_of_another_version_is_refused(train, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("tfmtl.data.feature_encoder.FORMAT_VERSION", 7)
-        FeatureEncoder.fit(train).save(tmp_path)
-    with pytest.raises(FeatureEncoderError, match="encoder of format version 7; expected 1"):
+        FeatureEncoder.fit(train).grow(train).save(tmp_path)
+    with pytest.raises(FeatureEncoderError, match="encoder of format version 7; expected 1 or 2"):
         FeatureEncoder.load(tmp_path)
 
 
@@ -500,3 +501,224 @@ def test_a_damaged_encoder_is_refused(train, tmp_path):
         FeatureEncoder.load(tmp_path)
     with pytest.raises(FeatureEncoderError, match=r"cannot read encoder\.json"):
         FeatureEncoder.load(tmp_path / "none")
+
+
+def bucket(text, buckets):
+    return 1 + int(tf.strings.to_hash_bucket_fast(text, buckets))
+
+
+def with_buckets(rows, kind=TrainingLog):
+    """A log of hashed devices, which two features share, and brands with three OOV rows."""
+    schema = Schema(
+        tasks=[Task(name="click")],
+        features=[
+            Feature(name="device", hash_buckets=50),
+            Feature(name="past", kind="sequence", vocabulary="device", max_length=2),
+            Feature(name="brand", min_count=2, oov_buckets=3),
+        ],
+    )
+    return kind(pa.table(rows), schema)
+
+
+BUCKETS = {
+    "user_id": [1, 1, 2, 2],
+    "item_id": [5, 6, 5, 6],
+    "device": [7, 8, None, 7],
+    "past": [[8, 9, 7], [], [9], None],
+    "brand": ["b", "rare", "b", None],
+    "click": [1, 0, 1, 0],
+}
+
+
+def test_buckets_take_the_place_of_a_vocabulary_or_stand_ahead_of_it():
+    train = with_buckets(BUCKETS)
+    encoder = FeatureEncoder.fit(train)
+    sizes = {spec.name: spec.vocabulary_size for spec in encoder.inputs}
+    # One row of missing devices and 50 buckets; missing brands, three buckets and brand b.
+    assert sizes == {"user_id": 3, "item_id": 3, "device": 51, "past": 51, "brand": 5}
+    features = encoder.encode(train).features
+    seven, nine = bucket("7", 50), bucket("9", 50)
+    assert_array_equal(features["device"], [seven, bucket("8", 50), 0, seven])
+    assert_array_equal(features["past"], [[nine, seven], [0, 0], [nine, 0], [0, 0]])
+    assert_array_equal(features["brand"], [4, bucket("rare", 3), 4, 0])
+
+
+def test_ids_that_training_did_not_show_have_buckets():
+    encoder = FeatureEncoder.fit(with_buckets(BUCKETS))
+    held_out = with_buckets(
+        BUCKETS | {"device": [70, 71, 72, 73], "brand": ["new", "rare", "", None]}, HeldOutLog
+    )
+    features = encoder.encode(held_out).features
+    assert_array_equal(features["device"], [bucket(str(n), 50) for n in (70, 71, 72, 73)])
+    assert_array_equal(features["brand"], [bucket(b, 3) for b in ("new", "rare", "")] + [0])
+
+
+def test_a_hashed_feature_keeps_the_type_of_its_ids(tmp_path):
+    encoder = FeatureEncoder.fit(with_buckets(BUCKETS))
+    texts = with_buckets(BUCKETS | {"device": ["7", "8", None, "7"]}, HeldOutLog)
+    encoder.save(tmp_path)
+    for own in (encoder, FeatureEncoder.load(tmp_path)):
+        with pytest.raises(LogError, match=r"feature 'device', .* holds int64 ids; received large"):
+            own.encode(texts)
+    strings = BUCKETS | {"device": ["a", "b", None, "a"], "past": [["a"], [], None, ["b"]]}
+    FeatureEncoder.fit(with_buckets(strings)).save(tmp_path)
+    loaded = FeatureEncoder.load(tmp_path)
+    assert loaded.vocabularies["device"].type == pa.large_string()
+
+
+def test_hashed_ids_of_two_types_are_refused():
+    history = with_buckets(BUCKETS | {"device": ["7", "8", "9", "7"]})
+    with pytest.raises(LogError, match=r"feature 'device': values are \['int64', 'large_string'\]"):
+        FeatureEncoder.fit(with_buckets(BUCKETS), history)
+
+
+def test_a_saved_encoder_keeps_its_buckets(tmp_path):
+    train = with_buckets(BUCKETS)
+    encoder = FeatureEncoder.fit(train)
+    encoder.save(tmp_path)
+    assert json.loads((tmp_path / "encoder.json").read_text())["format_version"] == 2
+    loaded = FeatureEncoder.load(tmp_path)
+    assert loaded.fingerprint() == encoder.fingerprint()
+    assert loaded.inputs == encoder.inputs
+    assert_same_columns(loaded.encode(train).features, encoder.encode(train).features)
+
+
+def test_what_version_1_reads_rightly_is_still_of_version_1(train, tmp_path):
+    FeatureEncoder.fit(train, statistics=STATISTICS).save(tmp_path)
+    assert json.loads((tmp_path / "encoder.json").read_text())["format_version"] == 1
+    FeatureEncoder.fit(train).grow(train).save(tmp_path)
+    assert json.loads((tmp_path / "encoder.json").read_text())["format_version"] == 2
+
+
+@pytest.fixture
+def next_night(build):
+    """Rows of user 4, item 0a and tab w, which are new, without user 8 and item c."""
+    rows = {
+        "uid": [4, 4, 3, 5, 3, 5],
+        "vid": ["0a", "a", "0a", "b", "a", "b"],
+        "tab": ["w", "x", "w", "y", None, "z"],
+        "price": [10.0, 20.0, 30.0, 40.0, 50.0, 60.0],
+    }
+    users = {"uid": [4, 3, 5], "age": [10.0, 20.0, 30.0]}
+    items = {"vid": ["0a", "a", "b"], "genre": ["art", "", "drama"], "title": ["Zz", "Ah", "Be"]}
+    return build(rows, users=users, items=items, kind=TrainingLog)
+
+
+def test_a_grown_encoder_keeps_encoded_ids_and_scales(train, next_night):
+    encoder = FeatureEncoder.fit(train)
+    grown = encoder.grow(next_night)
+    assert grown.vocabularies["user_id"].values.tolist() == [3, 5, 8, 4]
+    assert grown.vocabularies["item_id"].values.tolist() == ["a", "b", "c", "0a"]
+    assert grown.vocabularies["genre"].values.tolist() == ["drama", "war", "art"]
+    assert grown.vocabularies["tab"].values.tolist() == ["x", "y", "z", "w"]
+    assert grown.scales == encoder.scales
+    features = grown.encode(next_night).features
+    assert_array_equal(features["user_id"], [4, 4, 1, 2, 1, 2])
+    assert_array_equal(features["tab"], [4, 1, 4, 2, 0, 3])
+    # Scaled as prices 1 to 6 of the first night: mean 3.5, deviation sqrt(35 / 12).
+    prices = (np.array([10, 20, 30, 40, 50, 60]) - 3.5) / np.sqrt(35 / 12)
+    assert_allclose(features["price"], prices, rtol=1e-6)
+
+
+def test_held_out_rows_of_old_ids_are_encoded_as_before(train, held_out, next_night):
+    encoder = FeatureEncoder.fit(train)
+    old = encoder.encode(held_out).features
+    new = encoder.grow(next_night).encode(held_out).features
+    assert_same_columns(new, old)
+
+
+def test_a_grown_encoder_knows_the_log_it_was_grown_by(train, next_night):
+    encoder = FeatureEncoder.fit(train)
+    grown = encoder.grow(next_night, history=train)
+    assert grown.fingerprint() != encoder.fingerprint()
+    assert grown.grown_from == encoder.fingerprint()
+    assert (grown.train_fingerprint, grown.history_fingerprint) == (
+        next_night.fingerprint(),
+        train.fingerprint(),
+    )
+    assert encoder.vocabularies["tab"].size == 4
+    FeatureEncoder.fit(train).grow(next_night).encode(next_night)
+    with pytest.raises(LogError, match="that the encoder was not fitted on"):
+        encoder.grow(next_night).encode(train)
+
+
+def test_growth_counts_new_ids_in_the_new_logs(build):
+    schema = build().schema
+    rare = schema.features[3].model_copy(update={"min_count": 2})
+    features = (*schema.features[:3], rare, schema.features[4])
+    schema = schema.model_copy(update={"features": features})
+    encoder = FeatureEncoder.fit(build(schema=schema, kind=TrainingLog))
+    # Tab x is seen three times, y and z once.
+    assert encoder.vocabularies["tab"].values.tolist() == ["x"]
+    night = build({"tab": ["y", "w", "w", "w", None, None]}, schema=schema, kind=TrainingLog)
+    # Once more is not twice in the new log; with the first night as history it is.
+    assert encoder.grow(night).vocabularies["tab"].values.tolist() == ["x", "w"]
+    history = build(schema=schema, kind=TrainingLog)
+    assert encoder.grow(night, history).vocabularies["tab"].values.tolist() == ["x", "w", "y"]
+
+
+def test_hashed_features_do_not_grow():
+    encoder = FeatureEncoder.fit(with_buckets(BUCKETS))
+    night = with_buckets(BUCKETS | {"device": [1, 2, 3, 4], "brand": ["new"] * 4})
+    grown = encoder.grow(night)
+    assert grown.vocabularies["device"].size == 51
+    assert grown.vocabularies["brand"].values.tolist() == ["b", "new"]
+    assert_array_equal(grown.encode(night).features["brand"], [5] * 4)
+
+
+def test_statistics_of_a_grown_encoder_are_new_on_the_old_scale(train, next_night):
+    encoder = FeatureEncoder.fit(train, statistics=STATISTICS)
+    grown = encoder.grow(next_night)
+    assert_array_equal(grown.statistics.mean, encoder.statistics.mean)
+    assert_array_equal(grown.statistics.std, encoder.statistics.std)
+    features = grown.encode(next_night).features["statistics"]
+    # Column 2 counts the user's rows before each: 4, 4, 3, 5, 3, 5 at times 10, 20, 20, 30, 40, 50.
+    seen = np.expm1(features[:, 2] * encoder.statistics.std[2] + encoder.statistics.mean[2])
+    assert_allclose(seen, [0, 1, 0, 0, 1, 1], atol=1e-5)
+
+
+def test_entities_that_the_new_log_does_not_show_keep_what_rows_said_of_them(build):
+    ages = {"age": [31.0, 32.0, 81.0, 82.0, 33.0, 50.0]}
+    encoder = FeatureEncoder.fit(build(ages, users=None, kind=TrainingLog))
+    rows = {"uid": [4, 4, 3, 3, 4, 4], "age": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}
+    grown = encoder.grow(build(rows, users=None, kind=TrainingLog))
+    mean, std = encoder.scales["age"]
+    users = grown.entity_table("user")
+    assert_array_equal(users.keys, [3, 4, 5, 8])
+    # Users 3 and 4 are in the new log, 5 and 8 in the old one alone.
+    assert_allclose(users.columns["age"][1:] * std + mean, [4, 6, 50, 82], rtol=1e-5)
+    assert_array_equal(users.columns["user_id"], [0, 1, 4, 2, 3])
+    assert_allclose(grown.node_features("user")["age"] * std + mean, [mean, 4, 50, 82, 6], 1e-5)
+
+
+def test_a_saved_grown_encoder_keeps_the_order_of_its_ids(train, next_night, tmp_path):
+    grown = FeatureEncoder.fit(train, statistics=STATISTICS).grow(next_night)
+    grown.save(tmp_path)
+    loaded = FeatureEncoder.load(tmp_path)
+    assert loaded.vocabularies["item_id"].values.tolist() == ["a", "b", "c", "0a"]
+    assert loaded.grown_from == grown.grown_from
+    assert loaded.fingerprint() == grown.fingerprint()
+    assert_same_columns(loaded.encode(next_night).features, grown.encode(next_night).features)
+
+
+def test_growth_refuses_what_fitting_refuses_and_another_schema(train, history, held_out):
+    encoder = FeatureEncoder.fit(train)
+    with pytest.raises(TypeError, match="growing a FeatureEncoder needs a TrainingLog; received H"):
+        encoder.grow(held_out)
+    with pytest.raises(LogError, match="the log has another schema than the one the encoder"):
+        encoder.grow(history)
+
+
+def test_growth_by_ids_of_another_type_is_named(train, build):
+    encoder = FeatureEncoder.fit(train)
+    night = build({"tab": [1, 2, 3, 4, 5, 6]}, kind=TrainingLog)
+    with pytest.raises(LogError, match=r"feature 'tab': the vocabulary holds large_string ids"):
+        encoder.grow(night)
+
+
+def test_an_emptied_vocabulary_of_strings_stays_one_of_strings(tmp_path):
+    encoder = FeatureEncoder.fit(one_feature(["a", "b"], min_count=2))
+    encoder.save(tmp_path)
+    loaded = FeatureEncoder.load(tmp_path)
+    assert loaded.vocabularies["x"].type == pa.large_string()
+    assert loaded.fingerprint() == encoder.fingerprint()

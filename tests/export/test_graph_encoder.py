@@ -236,3 +236,69 @@ def test_cases_that_depend_on_their_neighbours(text):
     expected = encoder.encode(held).features
     assert expected["x"][0, 0] > 0
     assert_same_features(served(encoder, held), expected)
+
+
+BUCKETS = {
+    "device": ["a", "b", "a", None, "c", "a"],
+    "past": [["a", "z"], [], None, ["b"], ["c", "c"], ["a"]],
+    "page": [7, 7, 8, None, 9, 9],
+    "tags": ["3|1", "", "03", None, "1", "3"],
+    "words": ["big film", "big", "Film", "", None, "rare"],
+    "seen": [[40], [50, 60], [], None, [60], [40]],
+}
+
+
+@pytest.mark.parametrize("grown", [False, True])
+@pytest.mark.parametrize("signature", ["serving_default", "by_id"])
+def test_hashed_and_unknown_ids_are_served_as_they_are_encoded(signature, grown):
+    schema = Schema(
+        tasks=[Task(name="click")],
+        features=[
+            Feature(name="device", side="user", hash_buckets=100),
+            Feature(name="past", kind="sequence", vocabulary="device", max_length=2),
+            Feature(name="page", min_count=2, oov_buckets=3),
+            Feature(name="tags", kind="multi_categorical", separator="|", hash_buckets=50),
+            Feature(name="words", kind="text", min_count=2, oov_buckets=5, max_length=3),
+            Feature(name="seen", kind="sequence", vocabulary="item_id", max_length=2),
+        ],
+    )
+    ids = {"user_id": [1, 1, 2, 2, 3, 3], "item_id": [40, 50, 60, 40, 50, 60]}
+    labels = {"click": [1, 0, 1, 0, 1, 0]}
+    encoder = FeatureEncoder.fit(
+        TrainingLog(pa.table(ids | BUCKETS | labels), schema),
+        statistics=StatisticsConfig(entities=["user_id", "page"], folds=2),
+    )
+    if grown:
+        new = {
+            "user_id": [0, 0, 1, 2, 0, 3],
+            "item_id": [40, 30, 30, 50, 60, 40],
+            "page": [5, 5, 7, 7, 7, 7],
+        }
+        encoder = encoder.grow(TrainingLog(pa.table(ids | BUCKETS | new | labels), schema))
+        assert encoder.vocabularies["page"].values.tolist() == [7, 9, 5]
+    held = {
+        "user_id": [1, 1, 3, 3],
+        "item_id": [40, 99, 60, 40],
+        # As in training for `by_id`, which takes the users' own from there.
+        "device": ["a", "a", "a", "a"] if signature == "by_id" else ["q", "", None, "a"],
+        "past": [["new", "a"], [None, "c"], [], ["", "x", "y"]],
+        "page": [7, 70, None, 71],
+        "tags": ["3|1|77", "03", "", None],
+        "words": ["Big unknown film", "other", "", "big big big big"],
+        "seen": [[40, 99], [98], [], None],
+        "click": [1, 0, 1, 0],
+    }
+    if signature == "by_id":
+        latest = encoder.entity_table("user")
+        places = [1 + list(latest.keys).index(user) for user in held["user_id"]]
+        known = {"a": 0, "b": 0, "c": 0} | {
+            text: int(encoder.vocabularies["device"].encode([text])[0]) for text in "abc"
+        }
+        by_number = {number: text for text, number in known.items()} | {0: None}
+        held["device"] = [by_number[n] for n in latest.columns["device"][places].tolist()]
+    log = HeldOutLog(pa.table(held), schema)
+    features = encoder.encode(log).features
+    assert_same_features(served(encoder, log, signature), features)
+    # What is compared must not be trivial: unknown pages are in buckets, ahead of the known ones.
+    assert features["page"][0] > 3 >= features["page"][1] > 0 == features["page"][2]
+    assert (features["tags"][:2] > 0).sum() == 4

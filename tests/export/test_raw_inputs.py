@@ -4,9 +4,9 @@ import pytest
 import tensorflow as tf
 
 from tests.export.shop_log import shop
-from tfmtl.data import FeatureEncoder, HeldOutLog, TrainingLog
+from tfmtl.data import FeatureEncoder, HeldOutLog, TrainingLog, Vocabulary
 from tfmtl.export import id_dtype, input_specs, raw_request, requested_features, takes_text
-from tfmtl.export.raw_inputs import MISSING_ID, MISSING_TEXT
+from tfmtl.export.raw_inputs import MISSING_ID, MISSING_TEXT, IdLookup
 from tfmtl.schema import Feature, Schema, Task
 
 
@@ -135,3 +135,47 @@ def test_what_a_request_brings():
 )
 def test_takes_text(feature, expected):
     assert takes_text(Feature(name="x", **feature)) is expected
+
+
+VOCABULARIES = {
+    "plain": lambda values: Vocabulary(values),
+    "buckets": lambda values: Vocabulary(values, buckets=7),
+    "hashed": lambda values: Vocabulary(values[:0], buckets=1000),
+    "one bucket": lambda values: Vocabulary(values, buckets=1),
+    "grown": lambda values: Vocabulary(values[1:], buckets=2).grow(Vocabulary(values)),
+}
+
+
+@pytest.mark.parametrize("kind", VOCABULARIES)
+@pytest.mark.parametrize(
+    ("values", "requested"),
+    [
+        ([5, -3, 2**40], [5, -3, 2**40, 0, -1, 6, 2**63 - 1, -(2**63) + 1, None]),
+        (["b", "a", "日本"], ["b", "a", "日本", "", "c", "5", "x" * 100, "é" * 20, None]),
+    ],
+)
+def test_a_saved_model_encodes_ids_as_the_encoder_does(kind, values, requested, tmp_path):
+    """Known, unknown and missing ids, of both types, after a round trip through a SavedModel."""
+    raw = pa.array(values)
+    vocabulary = VOCABULARIES[kind](raw)
+    expected = vocabulary.encode(pa.array(requested, raw.type))
+    dtype, missing = (tf.int64, MISSING_ID) if values[0] == 5 else (tf.string, MISSING_TEXT)
+    module = tf.Module()
+    module.ids = IdLookup(vocabulary)
+    module.encode = tf.function(module.ids.lookup, [tf.TensorSpec([None], dtype)])
+    tf.saved_model.save(module, tmp_path)
+    request = tf.constant([missing if x is None else x for x in requested], dtype)
+    received = tf.saved_model.load(tmp_path).encode(request)
+    assert received.dtype == tf.int32
+    np.testing.assert_array_equal(received, expected)
+    # What is compared must not be trivial.
+    assert expected[-1] == 0
+    assert (expected[3:-1] > 0).all() == (kind != "plain")
+
+
+def test_hashed_ids_keep_their_own_type():
+    for values, dtype in (([1, 2], tf.int64), (["a", "b"], tf.string)):
+        encoder, _ = one_feature(values, values, hash_buckets=10)
+        assert id_dtype(encoder, "x") == dtype
+        assert input_specs(encoder, "serving_default")["x"].dtype == dtype
+    assert request_of(["a", "b"], ["c", None], hash_buckets=10) == ["c", MISSING_TEXT]

@@ -222,3 +222,79 @@ def test_inputs_by_name_are_penalised_once():
     embedding({"item_id": tf.constant([0, 1])}, names=["item_id"])
     # (2^2 + 3^2 + 4^2 + 5^2) / 2 rows.
     assert float(sum(embedding.losses)) == 0.5 * 27
+
+
+def test_every_vocabulary_tells_its_rows(embedding):
+    assert embedding.rows_of_vocabularies == {
+        "user_id": range(1, 5),
+        "item_id": range(5, 8),
+        "hour": range(8, 10),
+    }
+    np.testing.assert_array_equal(embedding.table, TABLE)
+
+
+def split_by(partitioner):
+    """The table of the tests as a parameter server strategy splits it, and the layer over it."""
+    (shards, columns) = partitioner(tf.TensorShape(TABLE.shape), tf.float32)
+    assert columns == 1
+    # The first shards have the rows that are left over.
+    parts = [tf.Variable(part) for part in np.array_split(TABLE, shards)]
+    layer = FeatureEmbedding([USER, ITEM, RECENT, HOUR, PRICE, RATES], dim=2)
+    layer.build(None)
+    layer._table = tf.__internal__.distribute.ShardedVariable(parts)
+    return layer, parts
+
+
+partitioners = tf.distribute.experimental.partitioners
+
+
+@pytest.mark.parametrize(
+    "partitioner",
+    [
+        partitioners.FixedShardsPartitioner(1),
+        partitioners.FixedShardsPartitioner(3),
+        partitioners.FixedShardsPartitioner(4),
+        partitioners.FixedShardsPartitioner(10),
+        # 80 bytes of table make five shards.
+        partitioners.MinSizePartitioner(min_shard_bytes=16, max_shards=5),
+        partitioners.MaxSizePartitioner(max_shard_bytes=24),
+    ],
+)
+@pytest.mark.parametrize("side", ["user", "item", "context"])
+def test_a_split_table_gives_the_same_embeddings_and_gradients(embedding, side, partitioner):
+    layer, parts = split_by(partitioner)
+
+    @tf.function
+    def gradients(layer, weights):
+        with tf.GradientTape() as tape:
+            outputs = layer(BATCH, side=side)
+            # Another factor for each number, so that no row is taken for another.
+            loss = tf.reduce_sum(outputs * tf.range(1.0, 1.0 + outputs.shape[1]))
+        return outputs, tape.gradient(loss, weights)
+
+    expected, (whole,) = gradients(embedding, embedding.trainable_weights)
+    received, found = gradients(layer, parts)
+    np.testing.assert_array_equal(received, expected)
+    assert all(isinstance(gradient, tf.IndexedSlices) for gradient in (whole, *found))
+    together = np.concatenate([tf.convert_to_tensor(gradient) for gradient in found])
+    np.testing.assert_array_equal(together, tf.convert_to_tensor(whole))
+    assert (together != 0).any()
+
+
+def test_a_split_table_is_looked_up_by_name(embedding):
+    layer, _ = split_by(partitioners.FixedShardsPartitioner(3))
+    names = ["recent", "user_id", "price"]
+    expected, received = embedding(BATCH, names=names), layer(BATCH, names=names)
+    for name in names:
+        np.testing.assert_array_equal(received[name], expected[name])
+
+
+def test_the_gradient_of_a_whole_table_is_sparse_under_mixed_precision():
+    layer = FeatureEmbedding([HOUR, RECENT], dim=2, dtype="mixed_bfloat16")
+    layer.build(None)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(tf.cast(layer(BATCH), tf.float32))
+    (gradient,) = tape.gradient(loss, layer.trainable_weights)
+    assert isinstance(gradient, tf.IndexedSlices)
+    # Hours 1 and 0 behind the row of padding.
+    assert gradient.indices.numpy().tolist() == [2, 1]

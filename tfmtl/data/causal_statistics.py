@@ -78,7 +78,11 @@ class CausalStatistics:
 
     @classmethod
     def fit(
-        cls, train: TrainingLog, history: TrainingLog | None, config: StatisticsConfig
+        cls,
+        train: TrainingLog,
+        history: TrainingLog | None,
+        config: StatisticsConfig,
+        scale: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> CausalStatistics:
         """Counts the training rows and what came before them.
 
@@ -87,6 +91,7 @@ class CausalStatistics:
             history: Earlier rows. Its schema may have fewer features and tasks, and no time, in
                 which case all of its rows count as earlier.
             config: Settings.
+            scale: Mean and deviation of each column; those of the training rows when `None`.
 
         Returns:
             The statistics, with the frozen tables of all rows.
@@ -137,10 +142,13 @@ class CausalStatistics:
             tables={},
         )
         columns = unscaled._raw_training_columns(train)
-        mean = columns.mean(axis=0, dtype=np.float64)
-        std = columns.std(axis=0, dtype=np.float64)
-        # A constant column has a deviation of rounding errors, not of zero.
-        std = np.where(std > 1e-9 * np.abs(mean), std, 1.0)
+        if scale is None:
+            mean = columns.mean(axis=0, dtype=np.float64)
+            std = columns.std(axis=0, dtype=np.float64)
+            # A constant column has a deviation of rounding errors, not of zero.
+            std = np.where(std > 1e-9 * np.abs(mean), std, 1.0)
+        else:
+            mean, std = scale
         overall = global_past + _global_totals(late, task_names) + counted.sum(axis=1)
         tables, start = {}, 0
         for entity, counts in totals.items():

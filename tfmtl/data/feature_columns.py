@@ -117,7 +117,7 @@ def vector_values(column: pa.ChunkedArray, feature: Feature, place: str) -> np.n
 def categorical_ids(
     column: pa.ChunkedArray, feature: Feature, vocabulary: Vocabulary
 ) -> np.ndarray:
-    """A categorical feature as `int32 [n]`, 0 where missing or out of vocabulary.
+    """A categorical feature as `int32 [n]`, 0 where missing, and out of vocabulary its bucket or 0.
 
     Raises:
         LogError: If the column's type is not that of the vocabulary.
@@ -180,13 +180,14 @@ def padded_ids(
         vocabulary: Its vocabulary. Strings are read as integers where it holds integers.
 
     Returns:
-        `int32 [n, max_length]`, padded right with 0; an id out of vocabulary is 0 in its place.
+        `int32 [n, max_length]`, padded right with 0; an id out of vocabulary is its bucket, or 0,
+        in its place.
 
     Raises:
         LogError: If the values are not of the vocabulary's type.
     """
     try:
-        if pa.types.is_large_string(values.type) and vocabulary.values.dtype == np.int64:
+        if pa.types.is_large_string(values.type) and pa.types.is_int64(vocabulary.type):
             values = values.cast(pa.int64())
         ids = vocabulary.encode(values)
     except ValueError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +34,7 @@ from tfmtl.data.interaction_log import (
 from tfmtl.data.statistics_config import StatisticsConfig
 from tfmtl.data.vocabulary import Vocabulary
 from tfmtl.data.vocabulary_fitting import (
+    buckets_of,
     find_feature,
     fit_vocabularies,
     rows_per_entity,
@@ -41,7 +42,10 @@ from tfmtl.data.vocabulary_fitting import (
 )
 from tfmtl.schema import ITEM_ID, USER_ID, Feature, Schema
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# What has neither buckets nor grown vocabularies reads in version 2 as it did in version 1. It is
+# still written as such, because graphs hold the fingerprint of their encoder.
+_FIRST_VERSION = 1
 _STATISTICS = "statistics"
 _ID_SIDES: tuple[tuple[str, Literal["user", "item"]], ...] = ((USER_ID, "user"), (ITEM_ID, "item"))
 
@@ -55,11 +59,11 @@ class FeatureEncoder:
     """Vocabularies, scales and statistics of one training log.
 
     Everything that is counted comes from training rows, and for vocabularies and statistics also
-    from the history: ids and categories are numbered from 1, with 0 for those out of vocabulary
-    and for missing ones; numeric features are transformed and then standardised by the mean and
-    deviation of the training rows; vectors pass through unchanged, with zeros for a missing one. An
-    entity that is absent from the table of its side has ids 0, numbers 0, which is the training
-    mean, and vectors of zeros.
+    from the history: ids and categories are numbered from 1, with 0 for missing ones and, unless
+    their feature has buckets, for those out of vocabulary, see `Vocabulary`; numeric features are
+    transformed and then standardised by the mean and deviation of the training rows; vectors pass
+    through unchanged, with zeros for a missing one. An entity that is absent from the table of its
+    side has ids 0, numbers 0, which is the training mean, and vectors of zeros.
 
     Args:
         schema: Schema of the training log.
@@ -69,6 +73,8 @@ class FeatureEncoder:
         statistics: Causal statistics; `None` when there are none.
         train_fingerprint: Fingerprint of the log that was fitted.
         history_fingerprint: Fingerprint of the history; `None` without.
+        grown_from: Fingerprint of the encoder that this one was grown from; `None` for one that
+            was fitted.
 
     Example:
         >>> from tfmtl.schema import Schema, Task
@@ -87,6 +93,7 @@ class FeatureEncoder:
     statistics: CausalStatistics | None
     train_fingerprint: str
     history_fingerprint: str | None
+    grown_from: str | None = None
 
     @classmethod
     def fit(
@@ -112,12 +119,8 @@ class FeatureEncoder:
                 missing values, a column is not of its feature's kind, no id occurs in the
                 table of its side, or a shared vocabulary does not exist.
         """
-        for log in (train,) if history is None else (train, history):
-            require_training(log, "fitting a FeatureEncoder")
-        _check_positives(train)
-        _check_joins(train)
+        logs = _checked_logs(train, history, "fitting a FeatureEncoder")
         schema = train.schema
-        logs = (train,) if history is None else (train, history)
         encoder = cls(
             schema=schema,
             vocabularies=fit_vocabularies(train, history),
@@ -131,6 +134,59 @@ class FeatureEncoder:
         )
         if schema.has_ids:
             encoder.tables.update({side: encoder._build_table(side, logs) for _, side in _ID_SIDES})
+        return encoder
+
+    def grow(self, train: TrainingLog, history: TrainingLog | None = None) -> FeatureEncoder:
+        """An encoder of newer rows under which a model trained with this one stays valid.
+
+        Every encoded id keeps its meaning, and ids that are new and occur `min_count` times follow
+        them; scales stay as they are, those of the statistics too. What describes the rows is
+        learned anew: statistics, and the features of users and items, where one that lives in rows
+        of the log keeps its latest value. `tfmtl.models.carry_weights` takes the weights along.
+
+        Args:
+            train: Rows to train on from now on, old ones among them or not. Occurrences are
+                counted in these logs alone: an id that comes up once a night needs a log or a
+                history of several nights.
+            history: Earlier rows, as in `fit`.
+
+        Returns:
+            The encoder of `train`; this one is left as it is.
+
+        Raises:
+            TypeError: If a log is not a `TrainingLog`.
+            LogError: If the log has another schema, ids of another type than before, or is one that
+                `fit` refuses.
+
+        Example:
+            >>> from tfmtl.schema import Schema, Task
+            >>> schema = Schema(tasks=[Task(name="click")])
+            >>> night = {"user_id": [7, 9], "item_id": ["b", "c"], "click": [1, 0]}
+            >>> encoder = FeatureEncoder.fit(TrainingLog(pa.table(night), schema))
+            >>> next_night = {"user_id": [8, 9], "item_id": ["a", "c"], "click": [1, 0]}
+            >>> grown = encoder.grow(TrainingLog(pa.table(next_night), schema))
+            >>> grown.vocabularies["item_id"].values.tolist()
+            ['b', 'c', 'a']
+        """
+        logs = _checked_logs(train, history, "growing a FeatureEncoder")
+        self._check_schema(train)
+        statistics = None
+        if self.statistics is not None:
+            kept = self.statistics
+            scale = kept.mean, kept.std
+            statistics = CausalStatistics.fit(train, history, kept.config, scale)
+        encoder = replace(
+            self,
+            vocabularies=fit_vocabularies(train, history, self.vocabularies),
+            tables={},
+            statistics=statistics,
+            train_fingerprint=train.fingerprint(),
+            history_fingerprint=None if history is None else history.fingerprint(),
+            grown_from=self.fingerprint(),
+        )
+        for _, side in _ID_SIDES:
+            if side in self.tables:
+                encoder.tables[side] = encoder._build_table(side, logs, self.tables[side])
         return encoder
 
     @property
@@ -298,10 +354,10 @@ class FeatureEncoder:
         except ValueError as error:
             raise FeatureEncoderError(f"{error}: save the encoder again") from error
         version = document.get("format_version")
-        if version != FORMAT_VERSION:
+        if version not in (_FIRST_VERSION, FORMAT_VERSION):
             raise FeatureEncoderError(
-                f"{folder}: encoder of format version {version}; expected {FORMAT_VERSION}: fit "
-                "and save it again with this version of tfmtl"
+                f"{folder}: encoder of format version {version}; expected {_FIRST_VERSION} or "
+                f"{FORMAT_VERSION}: fit and save it again with this version of tfmtl"
             )
         schema = Schema.model_validate(document["schema"])
         statistics = None
@@ -314,7 +370,13 @@ class FeatureEncoder:
         return cls(
             schema=schema,
             vocabularies={
-                name: Vocabulary(arrays[f"vocabulary/{name}"]) for name in document["vocabularies"]
+                # In the order in which they were saved: a grown vocabulary is not sorted.
+                name: Vocabulary(
+                    arrays[f"vocabulary/{name}"],
+                    buckets_of(find_feature(schema, name)),
+                    sort=False,
+                )
+                for name in document["vocabularies"]
             },
             scales={name: (mean, std) for name, (mean, std) in document["scales"].items()},
             tables={
@@ -331,12 +393,15 @@ class FeatureEncoder:
             statistics=statistics,
             train_fingerprint=document["train_fingerprint"],
             history_fingerprint=document["history_fingerprint"],
+            grown_from=document.get("grown_from"),
         )
 
     def _content(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         statistics = self.statistics
+        buckets = any(vocabulary.buckets for vocabulary in self.vocabularies.values())
+        is_new = buckets or self.grown_from is not None
         document = {
-            "format_version": FORMAT_VERSION,
+            "format_version": FORMAT_VERSION if is_new else _FIRST_VERSION,
             "schema": self.schema.to_dict(),
             "vocabularies": list(self.vocabularies),
             "scales": {name: list(scale) for name, scale in self.scales.items()},
@@ -348,6 +413,8 @@ class FeatureEncoder:
             "train_fingerprint": self.train_fingerprint,
             "history_fingerprint": self.history_fingerprint,
         }
+        if self.grown_from is not None:
+            document["grown_from"] = self.grown_from
         arrays = {f"vocabulary/{name}": v.values for name, v in self.vocabularies.items()}
         for side, table in self.tables.items():
             arrays[f"table/{side}/keys"] = table.keys
@@ -365,11 +432,7 @@ class FeatureEncoder:
                 f"encoding needs a TrainingLog or a HeldOutLog; received {type(log).__name__}: "
                 "split the log first, e.g. split_by_time(log, validation_from, test_from)"
             )
-        if log.schema != self.schema:
-            raise LogError(
-                "the log has another schema than the one the encoder was fitted with: give the "
-                "log the encoder's schema, or fit an encoder on this one"
-            )
+        self._check_schema(log)
         if isinstance(log, HeldOutLog) or log.fingerprint() == self.train_fingerprint:
             return
         if self.statistics is None and log.fingerprint() == self.history_fingerprint:
@@ -379,6 +442,13 @@ class FeatureEncoder:
             "what its rows may know is unknown: fit an encoder on it, or encode rows that were "
             "held out as a HeldOutLog"
         )
+
+    def _check_schema(self, log: InteractionLog) -> None:
+        if log.schema != self.schema:
+            raise LogError(
+                "the log has another schema than the one the encoder was fitted with: give the "
+                "log the encoder's schema, or fit an encoder on this one"
+            )
 
     def _encode_column(self, column: pa.ChunkedArray, feature: Feature, place: str) -> np.ndarray:
         if feature.kind == "numeric":
@@ -393,7 +463,10 @@ class FeatureEncoder:
         return categorical_ids(column, feature, vocabulary)
 
     def _build_table(
-        self, side: Literal["user", "item"], logs: tuple[TrainingLog, ...]
+        self,
+        side: Literal["user", "item"],
+        logs: tuple[TrainingLog, ...],
+        before: EntityTable | None = None,
     ) -> EntityTable:
         name = USER_ID if side == "user" else ITEM_ID
         table_keys = logs[0].entity_keys(side)
@@ -406,6 +479,10 @@ class FeatureEncoder:
             width = (feature.width,) if feature.is_list or feature.kind == "vector" else ()
             kind = np.int32 if feature.has_vocabulary else np.float32
             column = np.zeros((keys.size - 1, *width), kind)
+            if before is not None and not logs[0].in_table(feature):
+                # Of those that the logs do not show, the latest value is the one known before.
+                places = Vocabulary(before.keys).encode(keys.values)
+                column[:] = before.columns[feature.name][places]
             fill_column(column, keys, logs, side, feature, self._encode_column)
             columns[feature.name] = column
         rows = {}
@@ -424,6 +501,17 @@ class FeatureEncoder:
 
     def _statistics_vocabularies(self) -> dict[str, Vocabulary]:
         return {} if self.statistics is None else self.statistics.vocabularies
+
+
+def _checked_logs(
+    train: TrainingLog, history: TrainingLog | None, purpose: str
+) -> tuple[TrainingLog, ...]:
+    logs = (train,) if history is None else (train, history)
+    for log in logs:
+        require_training(log, purpose)
+    _check_positives(train)
+    _check_joins(train)
+    return logs
 
 
 def _with_unknown(encoded: np.ndarray) -> np.ndarray:

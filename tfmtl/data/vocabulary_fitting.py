@@ -12,7 +12,11 @@ from tfmtl.data.vocabulary import Vocabulary
 from tfmtl.schema import ITEM_ID, USER_ID, Feature, Schema
 
 
-def fit_vocabularies(train: TrainingLog, history: TrainingLog | None) -> dict[str, Vocabulary]:
+def fit_vocabularies(
+    train: TrainingLog,
+    history: TrainingLog | None,
+    grown_from: dict[str, Vocabulary] | None = None,
+) -> dict[str, Vocabulary]:
     """Vocabularies of the ids and of every feature that owns one.
 
     Values are counted per row of the logs, also where they live in a table of users or items.
@@ -20,6 +24,8 @@ def fit_vocabularies(train: TrainingLog, history: TrainingLog | None) -> dict[st
     Args:
         train: Rows to learn from.
         history: Earlier rows, whose schema may have fewer features.
+        grown_from: Vocabularies whose ids keep their numbers; what else the logs show often enough
+            follows them.
 
     Returns:
         `user_id`, `item_id` and feature names to vocabularies.
@@ -30,10 +36,17 @@ def fit_vocabularies(train: TrainingLog, history: TrainingLog | None) -> dict[st
     """
     schema = train.schema
     logs = (train,) if history is None else (train, history)
-    vocabularies = {}
+    vocabularies: dict[str, Vocabulary] = {}
+
+    def add(name: str, fitted: Vocabulary, what: str) -> None:
+        try:
+            vocabularies[name] = fitted if grown_from is None else grown_from[name].grow(fitted)
+        except ValueError as error:
+            raise LogError(f"{what}: {error}") from error
+
     if schema.has_ids:
         for name, side in ((USER_ID, "user"), (ITEM_ID, "item")):
-            vocabularies[name] = _fit([(log.entity_ids(side), None) for log in logs], 1, name)
+            add(name, _fit([(log.entity_ids(side), None) for log in logs], None, name), name)
     owners = {vocabulary_owner(schema, f) for f in schema.features if f.has_vocabulary}
     for feature in schema.features:
         if feature.name in owners:
@@ -42,9 +55,8 @@ def fit_vocabularies(train: TrainingLog, history: TrainingLog | None) -> dict[st
                 for log in logs
                 if (own := find_feature(log.schema, feature.name)) is not None
             ]
-            vocabularies[feature.name] = _fit(
-                sources, feature.min_count, f"feature {feature.name!r}"
-            )
+            what = f"feature {feature.name!r}"
+            add(feature.name, _fit(sources, feature, what), what)
     return vocabularies
 
 
@@ -120,19 +132,38 @@ def _values(log: InteractionLog, feature: Feature) -> tuple[pa.Array, np.ndarray
         raise LogError(f"feature {feature.name!r}, column {feature.source!r}: {error}") from error
 
 
+def buckets_of(feature: Feature | None) -> int:
+    """Encoded ids that the unknown ids of a vocabulary are hashed into.
+
+    Args:
+        feature: The feature that owns the vocabulary; `None` for the ids of users and items.
+
+    Example:
+        >>> buckets_of(Feature(name="device", hash_buckets=1000))
+        1000
+    """
+    return 0 if feature is None else feature.hash_buckets or feature.oov_buckets
+
+
 def _fit(
-    sources: list[tuple[pa.Array, np.ndarray | None]], min_count: int, what: str
+    sources: list[tuple[pa.Array, np.ndarray | None]], feature: Feature | None, what: str
 ) -> Vocabulary:
+    buckets = buckets_of(feature)
     sources = [pair for pair in sources if pair[0].null_count < len(pair[0])]
     if not sources:
-        return Vocabulary([])
+        return Vocabulary([], buckets)
     kinds = sorted({str(values.type) for values, _ in sources})
     if len(kinds) > 1:
         raise LogError(
             f"{what}: values are {kinds} in the training log and the history: cast one to the "
             "type of the other"
         )
+    if feature is not None and feature.hash_buckets is not None:
+        return Vocabulary(sources[0][0][:0], buckets)
     counts = [np.ones(len(v), np.int64) if c is None else c for v, c in sources]
     return Vocabulary.fit(
-        pa.concat_arrays([values for values, _ in sources]), min_count, np.concatenate(counts)
+        pa.concat_arrays([values for values, _ in sources]),
+        1 if feature is None else feature.min_count,
+        np.concatenate(counts),
+        buckets,
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-import numpy as np
 import tensorflow as tf
 
 from tfmtl.data.feature_encoder import FeatureEncoder
+from tfmtl.data.vocabulary import Vocabulary
 from tfmtl.data.vocabulary_fitting import vocabulary_owner
-from tfmtl.export.raw_inputs import MISSING_ID, MISSING_TEXT, takes_text
+from tfmtl.export.raw_inputs import IdLookup, takes_text
 from tfmtl.schema import ITEM_ID, USER_ID, Feature
 
 _SIDES: dict[Literal["user", "item"], str] = {"user": USER_ID, "item": ITEM_ID}
@@ -20,9 +20,10 @@ class GraphEncoder(tf.Module):
     """Encodes raw ids and features inside a SavedModel as `FeatureEncoder.encode` does outside.
 
     Lookup tables, scales and statistics are attributes of this module, so that a SavedModel that
-    tracks it carries them. An unknown id is encoded as 0 and finds the statistics and features of
-    an unknown entity; a missing number is filled as the schema says, or is the training mean, and
-    so is one that `transform: log` cannot take; a vector with a number that is not finite is zeros.
+    tracks it carries them. An unknown id is encoded as 0, or hashed where its vocabulary has
+    buckets, and an unknown user or item finds the statistics and features of an unknown entity; a
+    missing number is filled as the schema says, or is the training mean, and so is one that
+    `transform: log` cannot take; a vector with a number that is not finite is zeros.
 
     Args:
         encoder: The encoder to reproduce.
@@ -46,13 +47,13 @@ class GraphEncoder(tf.Module):
         self._schema = encoder.schema
         self._scales = encoder.scales
         self._vocabularies = {
-            key: _lookup(vocabulary.values) for key, vocabulary in encoder.vocabularies.items()
+            key: IdLookup(vocabulary) for key, vocabulary in encoder.vocabularies.items()
         }
         self._statistics = {}
         self._statistics_tables = {}
         if encoder.statistics is not None:
             for entity, (keys, table) in encoder.statistics.tables.items():
-                self._statistics[entity] = _lookup(keys)
+                self._statistics[entity] = IdLookup(Vocabulary(keys))
                 self._statistics_tables[entity] = tf.Variable(table, trainable=False)
         self._entities = {}
         self._entity_columns = {}
@@ -60,7 +61,7 @@ class GraphEncoder(tf.Module):
         if encoder.schema.has_ids:
             for side in _SIDES:
                 entities = encoder.entity_table(side)
-                self._entities[side] = _lookup(entities.keys)
+                self._entities[side] = IdLookup(Vocabulary(entities.keys))
                 self._entity_columns[side] = {
                     column: tf.Variable(values, trainable=False)
                     for column, values in entities.columns.items()
@@ -169,12 +170,3 @@ def _lower_case(texts: tf.Tensor) -> tf.Tensor:
     ):
         texts = tf.strings.regex_replace(texts, upper, lower)
     return tf.strings.lower(texts, encoding="utf-8")
-
-
-def _lookup(keys: np.ndarray) -> tf.lookup.StaticHashTable:
-    dtype, missing = (tf.int64, MISSING_ID) if keys.dtype == np.int64 else (tf.string, MISSING_TEXT)
-    # TensorFlow's tables have at least one entry.
-    initializer = tf.lookup.KeyValueTensorInitializer(
-        tf.constant([missing, *keys.tolist()], dtype), tf.range(len(keys) + 1)
-    )
-    return tf.lookup.StaticHashTable(initializer, default_value=0)

@@ -13,6 +13,7 @@ from tfmtl.data.arrow_columns import canonical, identifiers
 from tfmtl.data.feature_columns import list_values, vector_values
 from tfmtl.data.feature_encoder import FeatureEncoder
 from tfmtl.data.interaction_log import InteractionLog
+from tfmtl.data.vocabulary import Vocabulary
 from tfmtl.data.vocabulary_fitting import vocabulary_owner
 from tfmtl.schema import ITEM_ID, USER_ID, Feature
 
@@ -21,6 +22,42 @@ Signature = Literal["serving_default", "by_id"]
 # No log holds these ids: they stand for missing ones. An empty string may well be a category.
 MISSING_ID = np.iinfo(np.int64).min
 MISSING_TEXT = "\0missing"
+
+
+class IdLookup(tf.Module):
+    """A vocabulary as TensorFlow ops: encodes raw ids as `Vocabulary.encode` does.
+
+    Args:
+        vocabulary: The vocabulary to reproduce.
+        name: Name of the module.
+
+    Example:
+        >>> lookup = IdLookup(Vocabulary(["war", "drama"], buckets=10))
+        >>> lookup.lookup(tf.constant(["war", "opera", MISSING_TEXT])).numpy().tolist()
+        [12, 3, 0]
+    """
+
+    def __init__(self, vocabulary: Vocabulary, name: str = "ids"):
+        super().__init__(name=name)
+        self._buckets = vocabulary.buckets
+        self.key_dtype = tf.int64 if pa.types.is_int64(vocabulary.type) else tf.string
+        missing = MISSING_ID if self.key_dtype == tf.int64 else MISSING_TEXT
+        first = 1 + vocabulary.buckets
+        # TensorFlow's tables have at least one entry.
+        initializer = tf.lookup.KeyValueTensorInitializer(
+            tf.constant([missing, *vocabulary.values.tolist()], self.key_dtype),
+            tf.constant([0, *range(first, vocabulary.size)], tf.int32),
+        )
+        self._table = tf.lookup.StaticHashTable(initializer, default_value=-1)
+
+    def lookup(self, ids: tf.Tensor) -> tf.Tensor:
+        """Encoded ids `int32 [...]` of raw ids `int64 [...]` or `string [...]`."""
+        found = self._table.lookup(ids)
+        if not self._buckets:
+            return tf.maximum(found, 0)
+        texts = tf.strings.as_string(ids) if self.key_dtype == tf.int64 else ids
+        hashed = 1 + tf.cast(tf.strings.to_hash_bucket_fast(texts, self._buckets), tf.int32)
+        return tf.where(found < 0, hashed, found)
 
 
 def takes_text(feature: Feature) -> bool:
@@ -132,7 +169,7 @@ def id_dtype(encoder: FeatureEncoder, vocabulary: str) -> tf.DType:
         >>> id_dtype(FeatureEncoder.fit(train), "item_id")
         tf.int64
     """
-    return tf.int64 if encoder.vocabularies[vocabulary].values.dtype == np.int64 else tf.string
+    return tf.int64 if pa.types.is_int64(encoder.vocabularies[vocabulary].type) else tf.string
 
 
 def raw_request(

@@ -37,7 +37,11 @@ class FeatureEmbedding(keras.layers.Layer):
     Every vocabulary owns a range of rows of one table, so a batch costs one gather and one sparse
     gradient however many features it has. Categorical features become `dim` numbers each, lists
     the mean of their non-padding embeddings (zeros when empty), numeric features stay as they are.
-    Row 0 of the table is padding; id 0 of every vocabulary is its trained out-of-vocabulary row.
+    Row 0 of the table is padding; id 0 of every vocabulary is its trained row of missing ids and,
+    unless the feature has buckets, of those out of vocabulary.
+
+    Under `tf.distribute.ParameterServerStrategy` with a `variable_partitioner` the table is split
+    by rows over the parameter servers, and a look-up asks each for the rows that it has.
 
     A numeric feature with `bins` T in its spec also becomes T numbers, the share of each bin that
     lies below its value v, with T bins of equal width between -3 and 3:
@@ -95,6 +99,7 @@ class FeatureEmbedding(keras.layers.Layer):
         self.dim = int(dim)
         self.l2 = float(l2)
         self._offsets: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}
         rows = 1
         for spec in self.inputs:
             if spec.kind == "numeric":
@@ -102,7 +107,8 @@ class FeatureEmbedding(keras.layers.Layer):
             table = spec.vocabulary or spec.name
             if table not in self._offsets:
                 self._offsets[table] = rows
-                rows += self._vocabulary_size(table)
+                self._sizes[table] = self._vocabulary_size(table)
+                rows += self._sizes[table]
             self._offsets[spec.name] = self._offsets[table]
         self.num_rows = rows
 
@@ -121,6 +127,19 @@ class FeatureEmbedding(keras.layers.Layer):
                 initializer=keras.initializers.RandomNormal(stddev=self.dim**-0.5 / 2),
             )
         super().build(None)
+
+    @property
+    def table(self) -> Any:
+        """The fused table `[rows, dim]`, a sharded variable where a strategy has split it."""
+        return self._table
+
+    @property
+    def rows_of_vocabularies(self) -> dict[str, range]:
+        """Vocabulary to its rows of the table, in the order of its encoded ids."""
+        return {
+            name: range(self._offsets[name], self._offsets[name] + size)
+            for name, size in self._sizes.items()
+        }
 
     def specs(self, side: str) -> tuple[InputSpec, ...]:
         """The inputs of one side, in declaration order."""
@@ -219,7 +238,7 @@ class FeatureEmbedding(keras.layers.Layer):
                 else:
                     ids.append(column[:, tf.newaxis] + self._offsets[spec.name])
             # One gather, and one sparse gradient, for all of them.
-            rows = tf.gather(self._table, tf.concat(ids, axis=1))
+            rows = self._rows(tf.concat(ids, axis=1))
             self._penalise(rows)
             widths = [spec.width if spec.kind == "list" else 1 for spec in looked_up]
             parts = tf.split(tf.cast(rows, self.compute_dtype), widths, axis=1)
@@ -235,8 +254,13 @@ class FeatureEmbedding(keras.layers.Layer):
         return embedded
 
     def _look_up(self, packed: PackedFeatures) -> tf.Tensor:
-        rows = tf.gather(self._table, tf.concat([packed.ids, packed.lists], axis=-1))
+        rows = self._rows(tf.concat([packed.ids, packed.lists], axis=-1))
         return tf.cast(rows, self.compute_dtype)
+
+    def _rows(self, places: tf.Tensor) -> tf.Tensor:
+        if isinstance(self._table, tf.__internal__.distribute.ShardedVariable):
+            return tf.nn.embedding_lookup(self._table, places)
+        return tf.gather(self._table, places)
 
     def _assemble(self, rows: tf.Tensor, packed: PackedFeatures, side: str) -> tf.Tensor:
         specs = self.specs(side)

@@ -1,6 +1,7 @@
 """Multi-task models: `tfrs.Model` subclasses, one per file."""
 
 from tfmtl.models.aitm import AITM
+from tfmtl.models.carry_weights import carry_weights
 from tfmtl.models.cgc import CGC
 from tfmtl.models.cross_stitch import CrossStitch
 from tfmtl.models.escm2 import ESCM2
@@ -24,6 +25,7 @@ from tfmtl.models.shared_bottom import SharedBottom
 from tfmtl.models.single_task import SingleTask
 from tfmtl.models.snr_trans import SNRTrans
 from tfmtl.models.stem import STEM
+from tfmtl.models.table_sizes import TableSize, check_memory, table_sizes
 
 __all__ = [
     "AITM",
@@ -49,7 +51,11 @@ __all__ = [
     "SNRTrans",
     "SharedBottom",
     "SingleTask",
+    "TableSize",
     "build_model",
+    "carry_weights",
+    "check_memory",
     "default_hyperparameters",
     "predict_log",
+    "table_sizes",
 ]
