@@ -85,7 +85,7 @@ def test_an_override_makes_the_section_that_the_file_leaves_out():
         (["statistics.entities=[]"], "statistics.entities: .*at least 1 item"),
         (
             ["model.hyperparameters.heads=4"],
-            r"model 'mmoe' has no hyper-parameters \['heads'\]; expected some of \['balance_weight', ",
+            r"model 'mmoe' has no hyper-parameters \['heads'\]; expected some of \['bal",
         ),
         (["model.name=mmoo"], r"unknown model 'mmoo'; expected one of .*'mmoe', 'mogenet'"),
         (["training.epochs=[1"], "not YAML: while parsing"),
