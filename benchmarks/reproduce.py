@@ -32,6 +32,7 @@ COMPARISONS = (
     "grec_flows",
     "grec_ablations",
     "grec_movielens",
+    "balancers",
 )
 # Comparisons in which LightGBM stands beside the models.
 WITH_TREES = ("census", "kuairand", "models")

@@ -3,9 +3,10 @@
     python -m benchmarks.training
     python -m benchmarks.training --rounds 30 --output FILE
 
-An MMoE of this package against the same one written by hand in Keras and DeepCTR's, and tables of
-20 million ids against one of 200 thousand. DeepCTR must be there: `pip install --no-deps
-deepctr==0.9.4`. Contestants are timed in turn, round by round; a ratio is the median over rounds.
+An MMoE of this package against the same one written by hand in Keras and DeepCTR's, a table of 20
+million ids against one of 200 thousand, and every weighting of tasks against equal weights. DeepCTR
+must be there: `pip install --no-deps deepctr==0.9.4`. Contestants are timed in turn, round by
+round; a ratio is the median over rounds.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.training import mmoe_speed, table_growth
+from benchmarks.training import mmoe_speed, table_growth, weighting_cost
 
 BARS = {"mmoe_speedup": 1.5, "table_growth": 1.2}
 
@@ -45,6 +46,8 @@ def main(
     mmoe = mmoe_speed.measure(rows, ids, rounds)
     typer.echo(f"tables of up to {largest:,} ids, {rounds} rounds ...")
     tables = table_growth.measure(rows, largest, rounds)
+    typer.echo(f"weightings, {rows:,} rows, {rounds} rounds ...")
+    weightings = weighting_cost.measure(rows, rounds)
     results: dict[str, Any] = {
         "machine": platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
@@ -54,6 +57,7 @@ def main(
         "bars": BARS,
         "mmoe": mmoe,
         "tables": tables,
+        "weightings": weightings,
         "mmoe_speedup": mmoe["speedup"]["float32"],
         "table_growth": tables["growth"],
     }
@@ -67,6 +71,10 @@ def main(
     console.print(table)
     for precision, speedup in mmoe["speedup"].items():
         console.print(f"speedup, {precision}: {speedup:.3f}")
+    costs = Table("weighting", "ms per step", "times equal weights")
+    for name, times in weightings["times_static"].items():
+        costs.add_row(name, f"{weightings['milliseconds'][name]:.1f}", f"{times:.2f}")
+    console.print(costs)
     for name in BARS:
         console.print(f"{name}: {results[name]:.3f} (bar: {BARS[name]})")
     typer.echo(json.dumps(results))

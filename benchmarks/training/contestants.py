@@ -26,7 +26,13 @@ Batch = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
 
 
 def batches(
-    count: int, rows: int, ids: int, *, categorical: Sequence[str] = CATEGORICAL, seed: int = 0
+    count: int,
+    rows: int,
+    ids: int,
+    *,
+    categorical: Sequence[str] = CATEGORICAL,
+    tasks: Sequence[str] = TASKS,
+    seed: int = 0,
 ) -> list[Batch]:
     """Random features and labels; ids are drawn alike, the hardest case for a table."""
     random = np.random.default_rng(seed)
@@ -36,7 +42,7 @@ def batches(
             name: random.standard_normal(rows, dtype=np.float32) for name in NUMERIC
         }
         features |= {name: random.integers(ids, size=rows, dtype=np.int32) for name in categorical}
-        labels = {name: random.integers(2, size=rows).astype(np.float32) for name in TASKS}
+        labels = {name: random.integers(2, size=rows).astype(np.float32) for name in tasks}
         made.append((features, labels))
     return made
 
@@ -48,7 +54,11 @@ def dataset(examples: Sequence[tuple[Any, ...]]) -> tf.data.Dataset:
 
 
 def package(
-    ids: int, *, categorical: Sequence[str] = CATEGORICAL, optimizer: Any = None
+    ids: int,
+    *,
+    categorical: Sequence[str] = CATEGORICAL,
+    tasks: Sequence[str] = TASKS,
+    weighting: str = "static",
 ) -> keras.Model:
     """`tfmtl.models.MMoE`, as `tfmtl train` compiles it."""
     specs = [
@@ -56,14 +66,15 @@ def package(
         *(InputSpec(name, "categorical", "context", ids, 1) for name in categorical),
     ]
     model = MMoE(
-        [Task(name=name) for name in TASKS],
+        [Task(name=name) for name in tasks],
         specs,
         embedding_dim=DIM,
         num_experts=EXPERTS,
         expert_units=EXPERT_UNITS,
         tower_units=TOWER_UNITS,
+        weighting=weighting,
     )
-    model.compile(optimizer=optimizer or LazyAdam())
+    model.compile(optimizer=LazyAdam())
     model.build_weights()
     return model
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks.training import contestants, table_growth
+from benchmarks.training import contestants, table_growth, weighting_cost
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +54,11 @@ def test_tables_of_two_sizes_are_compared(monkeypatch):
     assert found["ids"] == {"large": 2000, "small": 20}
     assert found["growth"] > 0
     assert set(found["milliseconds"]) == {"large", "small"}
+
+
+@pytest.mark.slow
+def test_every_weighting_is_measured(monkeypatch):
+    monkeypatch.setattr(weighting_cost, "STEPS", 1)
+    found = weighting_cost.measure(16, 1)
+    assert found["times_static"]["static"] == 1
+    assert {"pcgrad", "famo", "grad_norm"} < found["times_static"].keys()

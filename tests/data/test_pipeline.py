@@ -6,6 +6,7 @@ import tensorflow as tf
 from numpy.testing import assert_array_equal
 
 from tfmtl.data import EncodedLog, evaluation_dataset, training_dataset
+from tfmtl.data.pipeline import training_batches
 
 
 def encoded_log(n=20, is_training=True):
@@ -151,6 +152,46 @@ def test_repeat_goes_from_epoch_to_epoch():
     assert epoch_of(repeated) == epoch_of(one) + epoch_of(one)
 
 
+def numbered(dataset):
+    """Rows and seed of every batch."""
+    return [
+        (features["row"].numpy().tolist(), features["graph"]["seed"].numpy().tolist())
+        for features, _, _ in dataset
+    ]
+
+
+@pytest.mark.parametrize("start", [0, 1, 3])
+def test_the_first_iterator_yields_the_rest_of_its_epoch(start):
+    whole = training_dataset(encoded_log(), batch_size=5, seed=2, sample=sample)
+    epochs = [numbered(whole) for _ in range(4)]
+    rest = training_dataset(
+        encoded_log(), batch_size=5, seed=2, sample=sample, start_epoch=1, start_step=start
+    )
+    assert [numbered(rest) for _ in range(3)] == [epochs[1][start:], epochs[2], epochs[3]]
+
+
+def test_a_shortened_first_epoch_makes_the_cardinality_unknown():
+    shortened = training_dataset(encoded_log(), batch_size=5, start_step=1)
+    assert shortened.cardinality() == tf.data.UNKNOWN_CARDINALITY
+    assert training_dataset(encoded_log(), batch_size=5, start_step=0).cardinality() == 4
+
+
+def test_accumulated_batches_are_those_of_as_many_steps():
+    options = {"batch_size": 3, "seed": 2, "sample": sample, "start_epoch": 1}
+    single = training_dataset(encoded_log(), **options)
+    first, second = numbered(single), numbered(single)
+    # Of the seven batches of 23 rows, two steps of three leave the last one out.
+    assert training_dataset(encoded_log(23), **options, accumulate=3).cardinality() == 2
+    dataset = training_dataset(encoded_log(), **options, accumulate=2, start_step=1)
+    steps = list(dataset)
+    assert [len(step) for step in steps] == [2, 2]
+    assert [batch for step in steps for batch in numbered(step)] == first[2:6]
+    assert [batch for step in dataset for batch in numbered(step)] == second[:6]
+    features, labels, weights = dataset.element_spec[1]
+    assert features["genre"] == tf.TensorSpec([3, 2], tf.int32)
+    assert labels["click"] == weights["click"] == tf.TensorSpec([3], tf.float32)
+
+
 def test_sample_sees_the_batch_and_a_seed_of_its_own():
     dataset = training_dataset(encoded_log(), batch_size=6, sample=sample)
     assert dataset.element_spec[0]["graph"]["seed"] == tf.TensorSpec([2], tf.int64)
@@ -183,7 +224,18 @@ def test_held_out_rows_are_not_trained_on():
         ({"batch_size": 0}, "expected batch_size of at least 1; received 0"),
         ({"batch_size": 2, "seed": -1}, "expected seed >= 0 and start_epoch >= 0; received -1 and"),
         ({"batch_size": 2, "start_epoch": -2}, "received 0 and -2"),
-        ({"batch_size": 21}, r"batch_size 21 exceeds the 20 training rows: lower it, or set drop"),
+        ({"batch_size": 21}, r"^batch_size 21 exceeds the 20 training rows: lower it, or set drop"),
+        ({"batch_size": 5, "start_step": 4}, "below the 4 steps of an epoch; received 4"),
+        ({"batch_size": 5, "start_step": -1}, "at least 0 and below the 4 steps .* received -1"),
+        ({"batch_size": 5, "accumulate": 0}, "accumulate of at least 1.*received 0 and drop"),
+        (
+            {"batch_size": 5, "accumulate": 5},
+            "^5 times batch_size 5 exceeds the 20 .* or accumulate f",
+        ),
+        (
+            {"batch_size": 5, "accumulate": 2, "drop_remainder": False},
+            "of 1 where the remainder is kept; received 2 and drop_remainder=False: drop the rem",
+        ),
     ],
 )
 def test_numbers_out_of_range_are_refused(options, message):
@@ -194,3 +246,78 @@ def test_numbers_out_of_range_are_refused(options, message):
 def test_evaluation_refuses_an_empty_batch():
     with pytest.raises(ValueError, match="expected batch_size of at least 1; received -1"):
         evaluation_dataset(encoded_log(), batch_size=-1)
+
+
+def test_any_batch_of_any_epoch_is_made_by_its_place():
+    batches = training_batches(encoded_log(), batch_size=6, seed=3, sample=sample)
+    assert batches.steps == 3
+    dataset = training_dataset(encoded_log(), batch_size=6, seed=3, start_epoch=2, sample=sample)
+    traced = tf.function(batches.batch)
+    for step, (features, labels, weights) in enumerate(dataset):
+        place = tf.constant(2, tf.int64), tf.constant(step, tf.int64)
+        received = traced(*place)
+        for parts, expected in zip(received, (features, labels, weights), strict=True):
+            tf.nest.map_structure(assert_array_equal, parts, expected)
+
+
+def test_replicas_share_out_the_rows_of_every_step():
+    batches = list(training_dataset(encoded_log(), batch_size=6, seed=3))
+    options = {"batch_size": 6, "seed": 3, "replicas": 3}
+    # Two input pipelines, of which the first feeds two replicas and the second one.
+    first = training_dataset(encoded_log(), **options, own_replicas=[0, 1])
+    second = training_dataset(encoded_log(), **options, own_replicas=[2])
+    assert (first.cardinality(), second.cardinality()) == (6, 3)
+    assert first.element_spec[0]["genre"] == tf.TensorSpec([2, 2], tf.int32)
+    first, second = epoch_of(first), epoch_of(second)
+    for step, (features, _, _) in enumerate(batches):
+        parts = first[2 * step] + first[2 * step + 1] + second[step]
+        assert parts == features["row"].numpy().tolist()
+
+
+def test_replicas_draw_samples_of_their_own():
+    def seeds(own):
+        return seeds_of(
+            training_dataset(
+                encoded_log(), batch_size=6, sample=sample, replicas=2, own_replicas=own
+            )
+        )
+
+    both = seeds([0, 1])
+    assert len(np.unique(both)) == 2 * 2 * 3
+    assert_array_equal(both[0::2], seeds([0]))
+    assert_array_equal(both[1::2], seeds([1]))
+
+
+def test_parts_of_batches_go_on_from_epoch_to_epoch_and_from_a_step():
+    options = {"batch_size": 6, "seed": 1, "replicas": 2, "own_replicas": [1]}
+    dataset = training_dataset(encoded_log(), **options, start_step=2).repeat()
+    # One step is left of the first epoch.
+    expected = [
+        features["row"].numpy()[3:].tolist()
+        for epoch, steps in ((0, [2]), (1, [0, 1, 2]))
+        for step, (features, _, _) in enumerate(
+            training_dataset(encoded_log(), batch_size=6, seed=1, start_epoch=epoch)
+        )
+        if step in steps
+    ]
+    assert epoch_of(dataset.take(4)) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"batch_size": 5, "replicas": 2},
+            "that 2 replicas can share out in equal parts, .* received batch_size 5 and .*: set it "
+            "to a multiple of 2, such as 6",
+        ),
+        ({"batch_size": 4, "replicas": 2, "drop_remainder": False}, "drop_remainder=False"),
+        (
+            {"batch_size": 4, "replicas": 2, "own_replicas": [0], "accumulate": 2},
+            "accumulate of 1 for parts of batches; received 2",
+        ),
+    ],
+)
+def test_parts_that_cannot_be_equal_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        training_dataset(encoded_log(), **options)

@@ -5,7 +5,7 @@ import tensorflow_recommenders as tfrs
 import tf_keras as keras
 
 from tests.models.conftest import INPUTS, TASKS, compiled, first_batch, randomize
-from tfmtl.models import MMoE, MultiTaskModel, SharedBottom
+from tfmtl.models import MultiTaskModel, SharedBottom
 from tfmtl.schema import Task
 from tfmtl.testing import assert_gradients_reach_every_weight
 
@@ -99,6 +99,13 @@ def test_fit_evaluate_and_a_loop_report_the_same(name, build, dataset, weighting
     fitted = {key: values[0] for key, values in model.fit(batches, verbose=0).history.items()}
     evaluated = model.evaluate(batches, return_dict=True, verbose=0)
     expected = loop(model, batches, combine, 0.01)
+    weights = {key: fitted.pop(key) for key in list(fitted) if key.startswith("weight/")}
+    # exp(-s), in the batches in which the task is defined.
+    assert weights == pytest.approx(
+        {"weight/click": np.exp(-0.5), "weight/click_x": np.exp(1.0)}
+        if weighting == "uncertainty"
+        else {}
+    )
     assert fitted == pytest.approx(expected, rel=1e-5)
     assert evaluated == pytest.approx(expected, rel=1e-5)
 
@@ -261,13 +268,13 @@ def test_unweighted_metrics_of_compile(build, dataset):
 def test_batches_of_all_sizes_share_one_trace(name, build, dataset):
     model = build(name)
     traces = []
-    original = model.compute_loss
+    original = model.loss_inputs
 
-    def counted(inputs, training=False):
+    def counted(features, training=None):
         traces.append(training)
-        return original(inputs, training=training)
+        return original(features, training=training)
 
-    model.compute_loss = counted
+    model.loss_inputs = counted
     compiled(model, "sgd")
     for batch_size in (4, 3, 5):
         model.fit(dataset(model, batch_size), verbose=0)
@@ -512,8 +519,3 @@ def test_other_task_names_train(good):
     one = tf.ones([2])
     batch = tf.data.Dataset.from_tensors(({"price": one}, {good: one}, {good: one}))
     assert f"{good}_loss" in model.fit(batch, verbose=0).history
-
-
-def test_refuses_another_weighting():
-    with pytest.raises(ValueError, match="'static' or 'uncertainty'; received 'gradnorm'"):
-        MMoE(TASKS, INPUTS, weighting="gradnorm")

@@ -76,6 +76,16 @@ def test_an_override_makes_the_section_that_the_file_leaves_out():
         (["training.epochs=0"], "training.epochs: .*greater than or equal to 1; received 0"),
         (["training.seed=-1"], "training.seed: .*greater than or equal to 0; received -1"),
         (["training.epochs=two"], "training.epochs: .*valid integer.*; received 'two'"),
+        (
+            ["training.precision=half"],
+            "training.precision: .*'float32', 'bfloat16' or 'float16'; r",
+        ),
+        (["training.ema_momentum=1"], "training.ema_momentum: .*less than 1; received 1"),
+        (["training.clip_norm=0"], "training.clip_norm: .*greater than 0; received 0"),
+        (["training.steps_per_execution=0"], "steps_per_execution: .*equal to 1; received 0"),
+        (["training.warmup_steps=-1"], "training.warmup_steps: .*equal to 0; received -1"),
+        (["training.checkpoint_every=0"], "training.checkpoint_every: .*equal to 1; received 0"),
+        (["training.checkpoint_minutes=0"], "checkpoint_minutes: .*greater than 0; received 0"),
         (["training.monitor=ece"], "training.monitor: .*'auc', 'gauc' or 'log_loss'; received 'e"),
         (["speed=1"], r"speed: unknown field 'speed'; expected some of \['dataset', 'statistics'"),
         (
@@ -170,3 +180,11 @@ def test_one_thing_alone_sets_the_learning_rate():
     overrides = ["training.learning_rate_decay=0.5", "training.learning_rate_schedule=cosine"]
     with pytest.raises(ExperimentError, match=r"0\.5 and learning_rate_schedule 'cosine' both set"):
         Experiment.from_yaml(text("mmoe"), overrides)
+
+
+def test_a_graph_model_is_compiled_for_a_few_sizes():
+    with pytest.raises(ExperimentError, match=r"graph\.buckets is 0: XLA would compile .* such as"):
+        experiment("mogenet", "training.jit_compile=true")
+    experiment("mogenet", "training.jit_compile=true", "graph.buckets=2")
+    # Other models have no graph whose size changes.
+    experiment("mmoe", "training.jit_compile=true")

@@ -1,4 +1,5 @@
 import io
+import re
 
 from rich.console import Console
 
@@ -34,6 +35,45 @@ def test_a_terminal_sees_steps_and_loss():
     assert "mmoe, epoch 2" in text
     assert "2/2" in text
     assert "loss 0.5000" in text
+
+
+def test_the_rest_of_an_epoch_goes_on_where_it_stopped():
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=60)
+    bar = ProgressBar("mmoe", first_step=3, console=console)
+    # `fit` is given two of five steps, and then five of the next epoch.
+    for epoch, steps in enumerate([2, 5]):
+        bar.set_params({"steps": steps})
+        bar.on_epoch_begin(epoch)
+        for batch in range(steps):
+            bar.on_train_batch_end(batch, {"loss": 0.5})
+        bar.on_epoch_end(epoch, {"loss": 0.5})
+    received = [part for part in re.split(r"[^0-9/]+", text.getvalue()) if part.endswith("/5")]
+    assert received[0] in ("3/5", "4/5", "5/5")
+    assert "1/5" not in received[: received.index("5/5")]
+    assert received[-1] == "5/5"
+
+
+def test_the_loss_of_every_step_is_not_waited_for():
+    class Loss:
+        read = 0
+
+        def __float__(self):
+            self.read += 1
+            return 0.5
+
+    loss = Loss()
+
+    def play(bar):
+        bar.set_params({"steps": 1000})
+        bar.on_epoch_begin(0)
+        for batch in range(1000):
+            bar.on_train_batch_end(batch, {"loss": loss})
+        bar.close()
+
+    shown(True, play)
+    # The first and the last, and one for each tenth of a second between.
+    assert 2 <= loss.read < 1000
 
 
 def test_bars_do_not_pile_up():

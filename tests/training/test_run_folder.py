@@ -15,6 +15,7 @@ def test_names_are_those_of_the_run(tmp_path):
         path.name for path in (run.experiment, run.encoder, run.graph, run.checkpoints, run.metrics)
     } == {"experiment.yaml", "encoder", "graph", "checkpoints", "metrics.json"}
     assert not run.has_finished_epoch
+    assert not run.has_checkpoint
 
 
 def test_no_run(tmp_path):
@@ -24,7 +25,7 @@ def test_no_run(tmp_path):
 
 def test_a_run_without_an_epoch(tmp_path):
     (tmp_path / "experiment.yaml").write_text(experiment().to_yaml())
-    with pytest.raises(CheckpointError, match="has no finished epoch: train it again into the sam"):
+    with pytest.raises(CheckpointError, match="has no finished epoch: go on with it by train --re"):
         load_run(tmp_path)
 
 

@@ -1,4 +1,5 @@
 import csv
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,12 +134,61 @@ def test_a_folder_that_holds_a_run_is_refused(finished, data):
         (["learning_rate_decay=0.5"], [0.01, 0.005, 0.0025]),
         (["learning_rate_schedule=linear"], [0.01, 0.01 * 2 / 3, 0.01 / 3]),
         (["learning_rate_schedule=cosine"], [0.01, 0.0075, 0.0025]),
+        # A step of the four of an epoch has 1/8 of the rate, the fifth 5/8.
+        (["warmup_steps=8"], [0.01 / 8, 0.01 * 5 / 8, 0.01]),
     ],
 )
 def test_rates_at_the_start_of_each_epoch(settings, rates, data, tmp_path):
     chosen = experiment("shared_bottom", *(f"training.{setting}" for setting in settings))
     train(chosen, tmp_path / "run", data=data)
     assert [float(row["lr"]) for row in history(tmp_path / "run")] == pytest.approx(rates)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "setting", ["steps_per_execution=3", "checkpoint_every=1", "clip_norm=1e9"]
+)
+def test_what_makes_a_run_faster_or_safer_does_not_change_it(setting, finished, data, tmp_path):
+    chosen = experiment("shared_bottom", f"training.{setting}")
+    model = train(chosen, tmp_path / "run", data=data)
+    assert_same_histories(tmp_path / "run", finished[0])
+    assert_same_predictions(data, model, finished[1])
+
+
+@pytest.mark.slow
+def test_a_compiled_run_equals_one_that_is_not(data, tmp_path):
+    # XLA draws other random numbers for dropout.
+    models = []
+    for setting in ("false", "true"):
+        chosen = experiment(
+            "mmoe", f"training.jit_compile={setting}", "model.hyperparameters.dropout=0"
+        )
+        models.append(train(chosen, tmp_path / setting, data=data))
+    assert models[1].jit_compile
+    assert_same_histories(tmp_path / "true", tmp_path / "false")
+    assert_same_predictions(data, *models)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bound", [0.01, 0.02])
+def test_a_clipped_gradient_makes_a_step_as_long_as_its_bound(bound, data, monkeypatch, tmp_path):
+    before = []
+
+    def note(self, logs=None):
+        before.extend(weight.numpy() for weight in self.model.trainable_weights)
+
+    monkeypatch.setattr(ValidationMetrics, "on_train_begin", note)
+    options = ("optimizer=sgd", "epochs=1", f"clip_norm={bound}", "batch_size=500")
+    chosen = experiment("shared_bottom", *(f"training.{option}" for option in options))
+    assert len(data.train) // 500 == 1
+    model = train(chosen, tmp_path, data=data)
+    changes = [
+        weight.numpy() - old for weight, old in zip(model.trainable_weights, before, strict=True)
+    ]
+    # One step of plain gradient descent at the rate 0.01. Keras takes the norm of a table's
+    # gradient before it sums those of a row that the batch looks up more than once.
+    length = np.sqrt(sum(np.sum(change**2) for change in changes))
+    assert length == pytest.approx(0.01 * bound, rel=0.05)
 
 
 @pytest.mark.slow
@@ -226,15 +276,28 @@ def test_a_log_loss_is_best_when_smallest(data, validation, finished, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_interrupted_in_its_first_epoch_starts_again(data, interrupt, tmp_path):
-    chosen = experiment("shared_bottom", "training.epochs=1")
-    with interrupt(0, 0).context(), pytest.raises(KeyboardInterrupt):
-        train(chosen, tmp_path, data=data)
-    with pytest.raises(CheckpointError, match="before its first epoch ended: start it again witho"):
-        train(chosen, tmp_path, data=data, resume=True)
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_without_a_checkpoint_starts_again(
+    resume, finished, data, interrupt, caplog, tmp_path
+):
+    with interrupt(0, 2).context(), pytest.raises(KeyboardInterrupt):
+        train(experiment(), tmp_path, data=data)
+    # What was killed between the best and the last checkpoint of its first epoch.
+    best = RunFolder(tmp_path).checkpoints / "best"
+    shutil.copytree(RunFolder(finished[0]).checkpoints / "best", best)
+    stray = best / "stray"
+    stray.touch()
     interrupt(99, 0)
-    train(chosen, tmp_path, data=data)
-    assert epochs(tmp_path) == [1]
+    train(experiment(), tmp_path, data=data, resume=resume)
+    assert_same_histories(tmp_path, finished[0])
+    assert not stray.exists()
+    said = [record.getMessage() for record in caplog.records if "tfmtl" in record.name]
+    assert (
+        said
+        == [f"no checkpoint to resume under {tmp_path}: the run starts at its beginning"][
+            : int(resume)
+        ]
+    )
 
 
 @pytest.mark.slow
@@ -250,18 +313,46 @@ def test_the_test_part_has_no_say_in_training(finished, data, tmp_path):
     assert_same_predictions(data, model, finished[1])
 
 
-def test_nothing_to_resume(tmp_path):
-    with pytest.raises(ExperimentError, match=r"nothing to resume under .*: start the run without"):
-        train(experiment(), tmp_path, resume=True)
-    assert not list(tmp_path.iterdir())
+@pytest.mark.slow
+def test_a_run_that_left_nothing_starts_by_resuming(finished, data, tmp_path):
+    train(experiment(), tmp_path / "run", data=data, resume=True)
+    assert_same_histories(tmp_path / "run", finished[0])
 
 
 @pytest.mark.slow
 def test_another_experiment_is_not_resumed(finished, data):
-    chosen = experiment("shared_bottom", "training.epochs=4", "statistics.prior=2")
-    message = r"is another experiment, it differs in \['statistics', 'training'\]: resume it with"
+    chosen = experiment(
+        "shared_bottom",
+        "training.epochs=4",
+        "statistics.prior=2",
+        "graph.fan_out=[2]",
+        "dataset.options.seed=5",
+    )
+    message = (
+        r"is another experiment, it differs in dataset\.options\.seed \(None in the run, 5 now\), "
+        r"statistics\.prior \(.* in the run, 2\.0 now\), graph\.fan_out \(\[3\] in the run, \[2\] "
+        r"now\), training\.epochs \(3 in the run, 4 now\): resume it with"
+    )
     with pytest.raises(ExperimentError, match=message):
         train(chosen, finished[0], data=data, resume=True)
+
+
+@pytest.mark.slow
+def test_another_experiment_is_not_resumed_before_its_first_checkpoint(data, interrupt, tmp_path):
+    with interrupt(0, 0).context(), pytest.raises(KeyboardInterrupt):
+        train(experiment(), tmp_path, data=data)
+    interrupt(99, 0)
+    with pytest.raises(ExperimentError, match=r"differs in model\.name \('shared_bottom' in the r"):
+        train(experiment("mmoe"), tmp_path, data=data, resume=True)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_model_is_refused(finished, data, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    chosen = experiment("shared_bottom", "model.hyperparameters.bottom_units=[5]")
+    RunFolder(tmp_path / "run").experiment.write_text(chosen.to_yaml())
+    with pytest.raises(CheckpointError, match=r"cannot restore .*last/ckpt-3.*of another model"):
+        train(chosen, tmp_path / "run", data=data, resume=True)
 
 
 @pytest.mark.slow
@@ -299,7 +390,7 @@ def test_an_unknown_optimizer_is_named_and_leaves_the_folder_free(data, tmp_path
 def test_knobs_of_the_sampler_reach_it(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(
-        sys.modules["tfmtl.training.train"],
+        sys.modules["tfmtl.training.graph_sampler"],
         "NeighborSampler",
         lambda *args, **options: made.append(NeighborSampler(*args, **options)) or made[-1],
     )

@@ -16,8 +16,10 @@ def new_model(units=1):
     return model
 
 
-def new_state(folder, model=None, *, monitor="val_auc", greater=True, patience=1):
-    state = TrainingState(folder, monitor=monitor, greater_is_better=greater, patience=patience)
+def new_state(folder, model=None, *, monitor="val_auc", greater=True, patience=1, **options):
+    state = TrainingState(
+        folder, monitor=monitor, greater_is_better=greater, patience=patience, **options
+    )
     state.set_model(new_model() if model is None else model)
     return state
 
@@ -106,8 +108,126 @@ def test_one_checkpoint_of_each_kind_is_kept(tmp_path):
 
 
 def test_nothing_to_restore(tmp_path):
-    with pytest.raises(CheckpointError, match=r"no checkpoint under .*last.*without --resume"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint under .*last: .* start it again$"):
         new_state(tmp_path).restore("last")
+
+
+def begun(state, steps):
+    state.set_params({"steps": steps})
+    state.on_epoch_begin(0)
+    return state
+
+
+def saved_steps(tmp_path):
+    """Where a new process would go on."""
+    state = new_state(tmp_path)
+    state.restore("last")
+    return int(state.epochs_done), int(state.steps_done)
+
+
+@pytest.mark.parametrize(
+    ("every", "batches", "saved"),
+    [
+        # The numbers of the last steps of calls, and the steps after which a checkpoint is due.
+        (2, range(6), [2, 4]),
+        (1, range(3), [1, 2]),
+        (4, range(6), [4]),
+        (6, range(6), []),
+        # Calls of three steps end after steps 3, 6 and 8: those passed 2, 4 or 6, and the last.
+        (2, [2, 5, 7], [3, 6]),
+        (5, [2, 5, 7], [6]),
+    ],
+)
+def test_steps_after_which_the_run_is_saved(every, batches, saved, tmp_path):
+    state = begun(new_state(tmp_path, every_steps=every), steps=batches[-1] + 1)
+    received = []
+    for batch in batches:
+        before = int(state.steps_done)
+        state.on_train_batch_end(batch)
+        if int(state.steps_done) != before:
+            assert saved_steps(tmp_path) == (0, batch + 1)
+            received.append(batch + 1)
+    assert received == saved
+
+
+def test_numbers_of_steps_go_on_after_an_interruption(tmp_path):
+    state = begun(new_state(tmp_path, every_steps=2), steps=7)
+    for batch in range(5):
+        state.on_train_batch_end(batch)
+    assert saved_steps(tmp_path) == (0, 4)
+    state = new_state(tmp_path, every_steps=2)
+    state.restore("last")
+    begun(state, steps=3)
+    state.on_train_batch_end(0)
+    assert saved_steps(tmp_path) == (0, 4)
+    state.on_train_batch_end(1)
+    assert saved_steps(tmp_path) == (0, 6)
+    state.on_train_batch_end(2)
+    state.on_epoch_end(0, {"val_auc": 0.5})
+    assert saved_steps(tmp_path) == (1, 0)
+
+
+def test_minutes_after_which_the_run_is_saved(monkeypatch, tmp_path):
+    now = [100.0]
+    monkeypatch.setattr("tfmtl.training.training_state.time.perf_counter", lambda: now[0])
+    state = begun(new_state(tmp_path, every_minutes=2), steps=9)
+    saved = []
+    for batch in range(6):
+        now[0] += 50
+        before = int(state.steps_done)
+        state.on_train_batch_end(batch)
+        if int(state.steps_done) != before:
+            saved.append(batch + 1)
+            # The seconds of the epoch go on from here, whatever the clock says.
+            assert float(state.seconds) == 50 * (batch + 1)
+    # 150 s after the start, and as long after that.
+    assert saved == [3, 6]
+    now[0] = 5.0
+    state = new_state(tmp_path, every_minutes=2)
+    state.restore("last")
+    begun(state, steps=3)
+    now[0] = 7.0
+    assert state.elapsed() == 302
+
+
+def test_means_of_an_epoch_are_taken_up_after_its_beginning(tmp_path):
+    def averaging(*values):
+        model = new_model()
+        model.average = keras.metrics.Mean(name="average")
+        model.average.update_state(list(values))
+        return model
+
+    state = begun(new_state(tmp_path, averaging(2.0, 4.0), every_steps=1), steps=4)
+    state.on_train_batch_end(0)
+    model = averaging(9.0)
+    state = new_state(tmp_path, model)
+    state.restore("last")
+    model.reset_metrics()
+    begun(state, steps=3)
+    assert float(model.average.result()) == 3
+    model.average.update_state([6.0])
+    assert float(model.average.result()) == 4
+    # Once: the next epoch begins at 0.
+    model.reset_metrics()
+    state.on_epoch_begin(1)
+    assert float(model.average.result()) == 0
+
+
+def test_what_the_check_refuses_is_not_saved(tmp_path):
+    class SpoiltError(Exception):
+        pass
+
+    def check():
+        if weight(state) > 1:
+            raise SpoiltError
+
+    state = begun(new_state(tmp_path, every_steps=1, check=check), steps=9)
+    state.model.set_weights([tf.ones([2, 1])])
+    state.on_train_batch_end(0)
+    state.model.set_weights([tf.fill([2, 1], 2.0)])
+    with pytest.raises(SpoiltError):
+        state.on_train_batch_end(1)
+    assert saved_steps(tmp_path) == (0, 1)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove"])

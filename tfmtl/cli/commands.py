@@ -65,16 +65,27 @@ def train(
         Path | None, typer.Option("--graph", help="Bundle that build-graph wrote.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on after the last finished epoch.")
+        bool, typer.Option("--resume", help="Go on where the run was stopped, or start it.")
     ] = False,
     settings: Settings = None,
 ) -> None:
-    """Train an experiment's model into a run folder."""
+    """Train an experiment's model into a run folder; alike in every process of a cluster."""
     from tfmtl.graph import GraphBundle, MacroGraph
-    from tfmtl.training import Experiment, RunFolder, evaluate_log, prepare_data
+    from tfmtl.training import (
+        Cluster,
+        Experiment,
+        RunFolder,
+        evaluate_log,
+        prepare_data,
+        serve_chief,
+    )
     from tfmtl.training import train as train_experiment
 
     chosen = Experiment.from_yaml(experiment, settings or [])
+    cluster = Cluster.from_environment(chosen.training.strategy)
+    if cluster.job == "ps":
+        serve_chief(chosen, cluster)
+        return
     if graph is None and resume and RunFolder(output).graph.exists():
         graph = RunFolder(output).graph
     bundle = GraphBundle.load(graph) if graph is not None else None
@@ -82,9 +93,20 @@ def train(
     if resume and RunFolder(output).macro_graph.exists():
         macro_graph = MacroGraph.load(RunFolder(output).macro_graph)
     data = prepare_data(
-        chosen, data_dir=data_dir, bundle=bundle, macro_graph=macro_graph, progress=True
+        chosen,
+        data_dir=data_dir,
+        bundle=bundle,
+        macro_graph=macro_graph,
+        progress=cluster.is_chief,
     )
-    model = train_experiment(chosen, output, data=data, resume=resume, progress=True)
+    if cluster.only_serves:
+        serve_chief(chosen, cluster, data=data)
+        return
+    model = train_experiment(
+        chosen, output, data=data, resume=resume, progress=cluster.is_chief, cluster=cluster
+    )
+    if not cluster.is_chief:
+        return
     metrics = evaluate_log(
         model,
         data.validation,

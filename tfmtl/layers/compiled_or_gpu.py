@@ -10,7 +10,7 @@ def under_xla() -> bool:
     """Whether the operations made now are compiled by XLA.
 
     Example:
-        >>> tf.function(lambda: tf.constant(under_xla()), jit_compile=True)().numpy()
+        >>> bool(tf.function(lambda: tf.constant(under_xla()), jit_compile=True)())
         True
     """
     return GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
@@ -22,7 +22,7 @@ def compiled_or_gpu() -> bool:
     Both want few large kernels whose shapes do not depend on the data; a CPU wants no value copied.
 
     Example:
-        >>> tf.function(lambda: tf.constant(compiled_or_gpu()), jit_compile=True)().numpy()
+        >>> bool(tf.function(lambda: tf.constant(compiled_or_gpu()), jit_compile=True)())
         True
     """
     return under_xla() or bool(tf.config.list_logical_devices("GPU"))

@@ -34,7 +34,7 @@ class CGC(PLE):
         dropout: Share of activations dropped in training.
         l2: Penalty on the squared dense kernels.
         l2_embedding: Penalty on the batch's embeddings.
-        weighting: `static` or `uncertainty`.
+        weighting: How task losses are weighed, by name or as a dict; see `build_weighting`.
         **kwargs: Passed to `keras.Model`.
 
     Raises:

@@ -33,7 +33,7 @@ class GraphCollaborativeFiltering(MultiTaskModel):
         embedding_dim: Width of the embeddings of ids.
         l2: Penalty on the squares of matrices and of scales a_k.
         l2_embedding: Penalty on the batch's embeddings of ids.
-        weighting: `static` or `uncertainty`.
+        weighting: How task losses are weighed, by name or as a dict; see `build_weighting`.
         **kwargs: Passed to `keras.Model`.
 
     Raises:

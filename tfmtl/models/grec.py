@@ -19,8 +19,9 @@ from tfmtl.layers.row_tokens import TOKENS, RowTokens, inputs_of_tokens
 from tfmtl.layers.task_sentence import TaskSentence
 from tfmtl.layers.task_sentence_moe import TaskSentenceMoE
 from tfmtl.models.grec_for_task import GRecForTask
-from tfmtl.models.multi_task_model import Batch, MultiTaskModel
+from tfmtl.models.multi_task_model import Batch, MultiTaskModel, Weighting
 from tfmtl.objectives.balanced_loss import balanced_loss
+from tfmtl.objectives.build_weighting import WEIGHTINGS
 from tfmtl.schema import Task
 
 TaskToken = Literal["mixed", "late", "none"]
@@ -86,7 +87,8 @@ class GRec(MultiTaskModel):
         balance_weight: Weight of the experts' load balance loss.
         z_weight: Weight of the loss on the router's logits.
         dispatch: See `RoutedExperts`.
-        weighting: `balanced` (every task of a batch counts alike), `static` or `uncertainty`.
+        weighting: `balanced` (every task of a batch counts alike), or what other models take, see
+            `build_weighting`.
         **kwargs: Passed to `MultiTaskModel`, such as `bottom`, and to `keras.Model`.
 
     Raises:
@@ -145,13 +147,15 @@ class GRec(MultiTaskModel):
         balance_weight: float = 1e-4,
         z_weight: float = 1e-4,
         dispatch: Dispatch = "auto",
-        weighting: Literal["balanced", "static", "uncertainty"] = "balanced",
+        weighting: Weighting = "balanced",
         **kwargs: Any,
     ):
         arguments = {name: value for name, value in locals().items() if name not in _NOT_ARGUMENTS}
-        if weighting not in ("balanced", "static", "uncertainty"):
+        balanced = weighting in ("balanced", {"name": "balanced"})
+        if isinstance(weighting, str) and not balanced and weighting not in WEIGHTINGS:
+            *names, last = ["balanced", *WEIGHTINGS]
             raise ValueError(
-                "expected weighting 'balanced', 'static' or 'uncertainty'; received "
+                f"expected weighting {', '.join(map(repr, names))} or {last!r}; received "
                 f"{weighting!r}: take 'balanced' unless you compare them"
             )
         parts = inputs_of_tokens(inputs, text_inputs)
@@ -169,12 +173,12 @@ class GRec(MultiTaskModel):
             embedded,
             embedding_dim=embedding_dim,
             l2_embedding=l2_embedding,
-            weighting="static" if weighting == "balanced" else weighting,
+            weighting="static" if balanced else weighting,
             **kwargs,
         )
         # In a partial, whose arguments Keras does not track.
         self._rebuilt = partial(GRec, **arguments, **kwargs)
-        self.balanced = weighting == "balanced"
+        self.balanced = balanced
         self.task_token: TaskToken = task_token
         self.shared_head = bool(shared_head)
         self.tasks_per_row = _checked_tasks_per_row(tasks_per_row, len(self.tasks))
@@ -298,8 +302,8 @@ class GRec(MultiTaskModel):
             logits = tf.einsum("bm,bmt->bt", own, tf.one_hot(chosen, len(self.tasks)))
         return dict(zip(self.task_names, tf.unstack(logits, axis=1), strict=True))
 
-    def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
-        """The weighted task losses of one batch, see `MultiTaskModel`."""
+    def completed_batch(self, inputs: Batch, training: bool) -> Batch:
+        """A batch with the tasks that each row is trained on."""
         features, labels, sample_weights = inputs
         if training and self.tasks_per_row is not None:
             weights = tf.stack([sample_weights[name] for name in self.task_names], axis=1)
@@ -312,7 +316,7 @@ class GRec(MultiTaskModel):
             )
             chosen = tf.math.top_k(defined, self.tasks_per_row).indices
             inputs = {**features, _CHOSEN: chosen}, labels, sample_weights
-        return super().compute_loss(inputs, training)
+        return inputs
 
     def weighted_loss(
         self, losses: Mapping[str, tf.Tensor], loss_rows: Mapping[str, tf.Tensor]

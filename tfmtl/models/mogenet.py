@@ -70,7 +70,8 @@ class MoGENet(MultiTaskModel):
         l2_embedding: Penalty on the batch's embeddings.
         cooperative_weight: beta.
         cooperative_level: `row` or `batch`, see `cooperative_loss`.
-        weighting: `uncertainty` (equation 6) or `static` (equation 5).
+        weighting: `uncertainty` (equation 6), `static` (equation 5), or another; see
+            `build_weighting`.
         **kwargs: Passed to `keras.Model`.
 
     Raises:

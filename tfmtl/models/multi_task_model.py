@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -21,12 +21,12 @@ from tfmtl.layers.macro_bottom import MacroBottom
 from tfmtl.layers.node_state_bottom import GRAPH_SIDES, NodeStateBottom
 from tfmtl.layers.node_states import STATES, NodeStates
 from tfmtl.layers.recording import Recording
+from tfmtl.objectives.build_weighting import build_weighting
 from tfmtl.objectives.masked_binary_cross_entropy import masked_binary_cross_entropy
 from tfmtl.objectives.static_weighting import StaticWeighting
-from tfmtl.objectives.uncertainty_weighting import UncertaintyWeighting
 from tfmtl.schema import ITEM_ID, USER_ID, Task
 
-Weighting = Literal["static", "uncertainty"]
+Weighting = str | Mapping[str, Any]
 Batch = tuple[Mapping[str, Any], Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]]
 
 SIDES = ("user", "item", "context")
@@ -43,14 +43,23 @@ class MultiTaskModel(tfrs.Model):
     the rows that it is about (`loss_rows`: those on which the task is defined), `loss` (the
     weighted task losses), `regularization_loss` and `total_loss` over the batches, each counted by
     its rows. `tfrs.Model` reports the last batch's loss and, under `mixed_float16`, trains on an
-    unscaled one.
+    unscaled one. `fit` reports `weight/<task>` too, what the weighting gave a task in the steps in
+    whose batch it is defined, unless the weighting is static.
+
+    A weighting that reads gradients has those of each task on what tasks share: the trainable
+    weights that at least two tasks have a gradient for, embedding tables left out. These weights
+    receive the combination that the weighting makes of them. All others, and tables, whose
+    gradients stay sparse, receive the gradient of `loss`, which is then the plain sum of task
+    losses with the tasks' own weights unless the weighting says otherwise. A step costs one
+    evaluation and a backward pass per task and one more. Regularisation counts once for all.
 
     Args:
         tasks: The schema's tasks.
         inputs: What the encoder emits.
         embedding_dim: Width of feature embeddings.
         l2_embedding: Penalty on the batch's embeddings.
-        weighting: `static` (the tasks' own weights) or `uncertainty`.
+        weighting: How task losses are weighed: a name, such as `static` (the tasks' own weights),
+            or a dict of a `name` and options, see `build_weighting`.
         bottom: What stands under the model beside the features: `{"mgnn": options of GraphBottom}`
             lets it read the graph states of the row's user and item, as the variants "+MGNN" of
             MoGENet's Table 3 do, `{"macro": options of MacroBottom}` what the macro graph says of
@@ -107,16 +116,7 @@ class MultiTaskModel(tfrs.Model):
                 f"{type(self).__name__} reads features and received no inputs: leave some out of "
                 "exclude_inputs, or choose a model of the macro graph, which reads ids alone"
             )
-        if weighting == "uncertainty":
-            self.weighting = UncertaintyWeighting(self.task_names, name="weighting")
-        elif weighting == "static":
-            self.weighting = StaticWeighting(
-                {task.name: task.weight for task in self.tasks}, name="weighting"
-            )
-        else:
-            raise ValueError(
-                f"expected weighting 'static' or 'uncertainty'; received {weighting!r}"
-            )
+        self.weighting = build_weighting(weighting, self.tasks)
         bottom = bottom or {}
         self.graph_bottom: NodeStateBottom | None = None
         self.macro_bottom: MacroBottom | None = None
@@ -138,6 +138,11 @@ class MultiTaskModel(tfrs.Model):
         self._means = {name: keras.metrics.Mean(name=name) for name in _REPORTED}
         self._task_means = {
             name: keras.metrics.Mean(name=f"{name}_loss") for name in self.task_names
+        }
+        self._weight_means = {
+            name: keras.metrics.Mean(name=f"weight/{name}")
+            for name in self.task_names
+            if not isinstance(self.weighting, StaticWeighting)
         }
 
     @property
@@ -259,6 +264,16 @@ class MultiTaskModel(tfrs.Model):
         del loss_rows
         return self.weighting(losses)
 
+    def completed_batch(self, inputs: Batch, training: bool) -> Batch:
+        """A batch with what the model itself adds to it ahead of the losses: nothing here.
+
+        Args:
+            inputs: `(features, labels, sample_weights)`.
+            training: Whether the batch is trained on.
+        """
+        del training
+        return inputs
+
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
         """The weighted task losses of one batch; updates the reported means.
 
@@ -269,11 +284,17 @@ class MultiTaskModel(tfrs.Model):
         Returns:
             Scalar `float32`, without regularisation and auxiliary losses (`self.losses`).
         """
-        features, labels, sample_weights = inputs
+        return self._reported_losses(inputs, training)[0]
+
+    def _reported_losses(
+        self, inputs: Batch, training: bool
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """The weighted loss of one batch and the losses it is made of."""
+        features, labels, sample_weights = self.completed_batch(inputs, training)
         logits = self.loss_inputs(features, training=training)
-        losses = self.task_losses(logits, labels, sample_weights)
         loss_rows = self.loss_rows(labels, sample_weights)
-        loss = self.weighted_loss(losses, loss_rows)
+        losses, counts = _over_replicas(self.task_losses(logits, labels, sample_weights), loss_rows)
+        loss = self.weighted_loss(losses, counts)
         rows = tf.cast(tf.shape(logits[self.task_names[0]])[0], tf.float32)
         self._means["loss"].update_state(loss, rows)
         for name, mean in self._task_means.items():
@@ -286,10 +307,10 @@ class MultiTaskModel(tfrs.Model):
                 for values in (labels, sample_weights)
             )
             self.compiled_metrics.update_state(own_labels, predictions, own_weights)
-        return loss
+        return loss, losses
 
-    def _total_loss(self, inputs: Batch, training: bool) -> tf.Tensor:
-        loss = self.compute_loss(inputs, training=training)
+    def _all_losses(self, inputs: Batch, training: bool) -> _Losses:
+        loss, by_task = self._reported_losses(inputs, training)
         terms = [tf.cast(term, tf.float32) for term in self.losses]
         # Tied to the batch: at the end of a dataset of unknown size Keras starts one more step, and
         # of that step TensorFlow still runs what needs no data.
@@ -298,23 +319,161 @@ class MultiTaskModel(tfrs.Model):
         rows = tf.cast(tf.shape(inputs[1][self.task_names[0]])[0], tf.float32)
         self._means["regularization_loss"].update_state(regularization, rows)
         self._means["total_loss"].update_state(loss + regularization, rows)
-        return loss + regularization
+        # Each replica differentiates the losses of all, and the optimiser sums their gradients.
+        share = 1 / _num_replicas()
+        return _Losses(share * (loss + regularization), share * regularization, by_task)
 
     def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
         """One step of the optimiser; the loss is scaled where the optimiser asks for it."""
-        with tf.GradientTape() as tape:
-            total = self._total_loss(inputs, training=True)
-        self.optimizer.minimize(total, self.trainable_variables, tape=tape)
+        gram, after = None, None
+        with tf.GradientTape(persistent=self.weighting.reads_gradients) as tape:
+            losses = self._all_losses(inputs, training=True)
+        if self.weighting.reads_gradients:
+            gram, weights = self._combined_step(losses, tape)
+        else:
+            weights = self.weighting.task_weights(losses.by_task)
+            self.optimizer.minimize(losses.total, self.trainable_variables, tape=tape)
+        del tape
+        if self.weighting.reads_losses_after:
+            features, *rest = self.completed_batch(inputs, training=True)
+            own = self.task_losses(self.loss_inputs(features, training=True), *rest)
+            after, _ = _over_replicas(own, self.loss_rows(*rest))
+        self.weighting.observe(losses.by_task, gram=gram, after=after)
+        self._report_weights(weights, losses.by_task)
         return {metric.name: metric.result() for metric in self.metrics}
+
+    def _combined_step(self, losses: _Losses, tape: tf.GradientTape) -> tuple[tf.Tensor, tf.Tensor]:
+        """A step of the optimiser by the tasks' gradients; their Gram matrix and weights."""
+        variables = self.trainable_variables
+
+        def gradients(loss: tf.Tensor, sources: list[tf.Variable]) -> list[Any]:
+            # Scales the loss and unscales its gradients under a loss scale.
+            return [pair[0] for pair in self.optimizer.compute_gradients(loss, sources, tape=tape)]
+
+        by_task = [gradients(losses.by_task[name], variables) for name in self.task_names]
+        shared = [_is_shared(found) for found in zip(*by_task, strict=True)]
+        if not any(shared):
+            raise ValueError(
+                f"{type(self).__name__} has no dense weights that two tasks share, on which "
+                f"{type(self.weighting).__name__} could weigh their gradients: choose a weighting "
+                "of losses, such as 'uncertainty', 'dwa' or 'famo', or a model with a shared trunk"
+            )
+        common = [variable for variable, is_in in zip(variables, shared, strict=True) if is_in]
+        others = [variable for variable, is_in in zip(variables, shared, strict=True) if not is_in]
+        rows = []
+        for found in by_task:
+            own = [gradient for gradient, is_in in zip(found, shared, strict=True) if is_in]
+            rows.append(_flat(own, common))
+        matrix = tf.stack(rows) / _num_replicas()
+        whole = matrix
+        if _num_replicas() > 1:
+            # One answer for all replicas, each of which applies it to its own gradients.
+            context = tf.distribute.get_replica_context()
+            whole = context.all_reduce(tf.distribute.ReduceOp.SUM, matrix)
+        # Sums of products: a matrix product may be rounded to fewer digits on a GPU.
+        gram = tf.stack([tf.reduce_sum(whole * row, axis=1) for row in tf.unstack(whole)])
+        weights = self.weighting.task_weights(losses.by_task, gram)
+        combined = tf.reduce_sum(weights[:, tf.newaxis] * matrix, axis=0)
+        combined += _flat(gradients(losses.regularization, common), common)
+        parts = tf.split(combined, [variable.shape.num_elements() for variable in common])
+        pairs = [
+            (tf.reshape(part, variable.shape), variable)
+            for part, variable in zip(parts, common, strict=True)
+        ]
+        pairs += zip(gradients(losses.total, others), others, strict=True)
+        self.optimizer.apply_gradients(pairs)
+        return gram, weights
+
+    def _report_weights(self, weights: tf.Tensor, losses: Mapping[str, tf.Tensor]) -> None:
+        counted = self.weighting.present(losses) & tf.math.is_finite(weights)
+        weights = tf.where(counted, weights, 0.0)
+        for number, name in enumerate(self._weight_means):
+            counts = tf.cast(counted[number], tf.float32)
+            self._weight_means[name].update_state(weights[number], counts)
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """`keras.Model.fit`, which also tells the weighting of the end of each epoch."""
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = callbacks.callbacks
+        # First, so that a callback that saves the model saves what the weighting learned.
+        callbacks = [_EpochEnd(), *tf.nest.flatten(callbacks or [])]
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
     def test_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
         """One step of evaluation."""
-        self._total_loss(inputs, training=False)
-        return {metric.name: metric.result() for metric in self.metrics}
+        self._all_losses(inputs, training=False)
+        weights = {mean.name for mean in self._weight_means.values()}
+        return {m.name: m.result() for m in self.metrics if m.name not in weights}
 
     def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Probabilities per task; labels and weights, when there are any, are not looked at."""
         return self.probabilities(data[0] if isinstance(data, tuple) else data)
+
+
+class _Losses(NamedTuple):
+    total: tf.Tensor
+    regularization: tf.Tensor
+    by_task: dict[str, tf.Tensor]
+
+
+class _EpochEnd(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.model.weighting.end_epoch()
+
+
+def _num_replicas() -> int:
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else context.num_replicas_in_sync
+
+
+def _over_replicas(
+    losses: Mapping[str, tf.Tensor], loss_rows: Mapping[str, tf.Tensor]
+) -> tuple[dict[str, tf.Tensor], Mapping[str, tf.Tensor]]:
+    """Task losses over the rows of all replicas, and rows that stand for those behind them."""
+    if _num_replicas() == 1:
+        return dict(losses), loss_rows
+    counts = {
+        name: tf.reduce_sum(tf.cast(rows, tf.float32), keepdims=True)
+        for name, rows in loss_rows.items()
+    }
+    context = tf.distribute.get_replica_context()
+    # One by one: reduced together, a loss would have a gradient of zeros for what other tasks alone
+    # read, which would seem to be shared.
+    sums = {
+        name: context.all_reduce(tf.distribute.ReduceOp.SUM, losses[name] * counts[name][0])
+        for name in losses
+    }
+    counts = context.all_reduce(tf.distribute.ReduceOp.SUM, counts)
+    means = {name: tf.math.divide_no_nan(sums[name], counts[name][0]) for name in sums}
+    return means, counts
+
+
+def _is_shared(gradients: Sequence[Any]) -> bool:
+    """Whether a variable with these gradients, one per task, is dense and of several tasks."""
+    reached = [gradient for gradient in gradients if gradient is not None]
+    # Tables alone have sparse gradients.
+    sparse = any(isinstance(gradient, tf.IndexedSlices) for gradient in reached)
+    return not sparse and len(reached) >= min(2, len(gradients))
+
+
+def _flat(gradients: Sequence[Any], variables: Sequence[tf.Variable]) -> tf.Tensor:
+    """Gradients side by side, `float32 [P]`, zeros where there is none."""
+    parts = [
+        tf.zeros([variable.shape.num_elements()])
+        if gradient is None
+        else tf.reshape(tf.cast(gradient, tf.float32), [-1])
+        for gradient, variable in zip(gradients, variables, strict=True)
+    ]
+    return tf.concat(parts, axis=0)
 
 
 def _check_bottom(bottom: Mapping[str, Any], sources: Mapping[str, Any]) -> None:

@@ -36,7 +36,7 @@ class NGCF(GraphCollaborativeFiltering):
         dropout: Share of the messages along edges dropped in training, the paper's message dropout.
         l2: Penalty on the squares of W_1, W_2 and of scales a_k.
         l2_embedding: Penalty on the batch's embeddings of ids.
-        weighting: `static` or `uncertainty`.
+        weighting: How task losses are weighed, by name or as a dict; see `build_weighting`.
         **kwargs: Passed to `keras.Model`.
 
     Raises:

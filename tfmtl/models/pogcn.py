@@ -37,7 +37,7 @@ class POGCN(GraphCollaborativeFiltering):
         dropout: Share of the messages along edges dropped in training.
         l2: Penalty on the squared scales a_k.
         l2_embedding: Penalty on the batch's embeddings of ids.
-        weighting: `static` or `uncertainty`.
+        weighting: How task losses are weighed, by name or as a dict; see `build_weighting`.
         **kwargs: Passed to `keras.Model`.
 
     Raises:

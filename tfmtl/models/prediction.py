@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import tensorflow as tf
 
 from tfmtl.data.encoded_log import EncodedLog
 from tfmtl.data.pipeline import evaluation_dataset
@@ -50,4 +51,12 @@ def predict_log(
     dataset = evaluation_dataset(encoded, batch_size=batch_size).map(lambda *batch: batch[0])
     if node_states is not None:
         dataset = dataset.map(node_states)
-    return model.predict(dataset, verbose=0)
+    strategies = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if not isinstance(
+        model.distribute_strategy, (*strategies, tf.distribute.ParameterServerStrategy)
+    ):
+        return model.predict(dataset, verbose=0)
+    # Here and now: Keras would share the rows out among replicas or workers.
+    scored = tf.function(model.probabilities, reduce_retracing=True)
+    parts = [{name: part.numpy() for name, part in scored(rows).items()} for rows in dataset]
+    return {name: np.concatenate([part[name] for part in parts]) for name in model.task_names}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
 
+from tfmtl.objectives.task_weighting import TaskWeighting
+
 
 @keras.utils.register_keras_serializable(package="tfmtl")
-class StaticWeighting(keras.layers.Layer):
+class StaticWeighting(TaskWeighting):
     """Total loss sum_k w_k L_k with the weights the tasks declare.
 
     Args:
@@ -29,17 +30,12 @@ class StaticWeighting(keras.layers.Layer):
         4.0
     """
 
-    def __init__(self, weights: Mapping[str, float], **kwargs: Any):
-        # Half precision would round small weights away.
-        super().__init__(**{"dtype": "float32", **kwargs})
-        self.weights_by_task = {name: float(weight) for name, weight in weights.items()}
-        if not self.weights_by_task or min(self.weights_by_task.values()) < 0:
-            raise ValueError(f"expected a weight >= 0 per task; received {dict(weights)}")
+    def task_weights(
+        self, losses: Mapping[str, tf.Tensor], gram: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """The weights the tasks declare, `float32 [T]`."""
+        return self.priors
 
     def call(self, losses: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Weighted sum of scalar losses."""
         return tf.add_n([weight * losses[name] for name, weight in self.weights_by_task.items()])
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "weights": dict(self.weights_by_task)}

@@ -13,6 +13,8 @@ from tfmtl.data.statistics_config import StatisticsConfig
 from tfmtl.graph.macro_config import MacroConfig
 from tfmtl.graph.similarity_config import SimilarityConfig
 from tfmtl.models.registry import MODELS, checked_bottom, default_hyperparameters
+from tfmtl.training.cluster import Strategy
+from tfmtl.training.precision_policy import Precision
 from tfmtl.training.yaml_document import parse_yaml, validated, with_value
 
 
@@ -121,18 +123,35 @@ class TrainingConfig(_Section):
     Args:
         batch_size: Rows per step.
         epochs: Most passes over the training rows.
-        optimizer: Name of a Keras optimiser.
+        optimizer: Name of a Keras optimiser, or `lazy_adam`, whose step does not grow with the
+            tables, see `LazyAdam`.
         learning_rate: Its learning rate in the first epoch.
         learning_rate_decay: Factor on the learning rate after every epoch.
         learning_rate_schedule: What the learning rate does from step to step: it stays `constant`,
             or falls to 0 over all `epochs`, `linear` or as a half `cosine`.
+        warmup_steps: Steps in which the rate rises to what it would be without, see `WarmUp`.
         clip_norm: Bound on the global norm of the gradient.
+        ema_momentum: Momentum of an average of the weights that is kept beside them, see
+            `WeightAverage`; it is what is validated, selected and exported. None for no average.
+        precision: Arithmetic of the layers, `float32`, `bfloat16` or `float16`; weights are
+            `float32` with any, and under `float16` the loss is scaled.
+        jit_compile: Whether a step is compiled by XLA; a graph model then needs `graph.buckets`.
+        steps_per_execution: Steps that one call from Python makes.
         monitor: Validation metric, averaged over tasks, that selects the epoch.
         patience: Epochs in a row without improvement that are put up with; one more ends training.
         evaluation_batch_size: Rows scored at one time.
         telemetry: Whether every epoch's line of the history tells what gates and task gradients do,
             see `Telemetry`.
+        checkpoint_every: Steps after which a checkpoint is written within an epoch, beside that
+            after it; None for no number.
+        checkpoint_minutes: Minutes after which one is; None for no time.
+        strategy: Which processes and devices train together, see `Cluster`: `none`, `mirrored`,
+            `multi_worker` or `parameter_server`. The processes are those of `TF_CONFIG`.
         seed: Seed of weights, order of rows and sampling.
+
+    Raises:
+        pydantic.ValidationError: If a field is out of range, two set the learning rate, or the
+            strategy cannot have the precision, compilation or steps per call.
 
     Example:
         >>> TrainingConfig(epochs=3).monitor
@@ -145,11 +164,19 @@ class TrainingConfig(_Section):
     learning_rate: float = Field(1e-3, gt=0)
     learning_rate_decay: float = Field(1.0, gt=0, le=1)
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
-    clip_norm: float | None = None
+    warmup_steps: int = Field(0, ge=0)
+    clip_norm: float | None = Field(None, gt=0)
+    ema_momentum: float | None = Field(None, gt=0, lt=1)
+    precision: Precision = "float32"
+    jit_compile: bool = False
+    steps_per_execution: int = Field(1, ge=1)
     monitor: Literal["auc", "gauc", "log_loss"] = "gauc"
     patience: int = Field(2, ge=0)
     evaluation_batch_size: int = Field(8192, ge=1)
     telemetry: bool = False
+    checkpoint_every: int | None = Field(None, ge=1)
+    checkpoint_minutes: float | None = Field(10, gt=0)
+    strategy: Strategy = "none"
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
@@ -159,6 +186,27 @@ class TrainingConfig(_Section):
                 f"learning_rate_decay {self.learning_rate_decay} and learning_rate_schedule "
                 f"{self.learning_rate_schedule!r} both set the learning rate: keep one of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_strategy(self) -> TrainingConfig:
+        if self.jit_compile and self.strategy != "none":
+            raise ValueError(
+                f"training.jit_compile is set and training.strategy is {self.strategy!r}: XLA "
+                "compiles steps of one device alone; set one of them to its default"
+            )
+        if self.strategy == "parameter_server":
+            if self.precision != "float32":
+                raise ValueError(
+                    f"training.strategy 'parameter_server' trains in float32; received precision "
+                    f"{self.precision!r}, which Keras does not know with it: set it to 'float32', "
+                    "or choose another strategy"
+                )
+            if self.steps_per_execution != 1:
+                raise ValueError(
+                    "training.strategy 'parameter_server' hands out single steps; received "
+                    f"steps_per_execution {self.steps_per_execution}: set it to 1"
+                )
         return self
 
 
@@ -175,7 +223,8 @@ class Experiment(_Section):
 
     Raises:
         pydantic.ValidationError: If a field is unknown or out of range, or a graph model has not
-            as many layers as hops are sampled or must not be trained with a time limit.
+            as many layers as hops are sampled, must not be trained with a time limit, or is to be
+            compiled for graphs of any size.
 
     Example:
         >>> experiment = Experiment.from_yaml(
@@ -202,6 +251,12 @@ class Experiment(_Section):
                 f"model {self.model.name!r} knows the degrees of the whole graph, which would tell "
                 "a row of what came after it: set graph.time_limit to false, or choose another "
                 "model"
+            )
+        if self.training.jit_compile and not self.graph.buckets:
+            raise ValueError(
+                "training.jit_compile is set and graph.buckets is 0: XLA would compile the model "
+                "for every size of a sampled graph; set graph.buckets to the most sizes to have, "
+                "such as 4"
             )
         layers, hops = self.graph_options["num_layers"], len(self.graph.fan_out)
         if layers != hops:

@@ -12,6 +12,7 @@ from tfmtl.graph import BundleError, GraphBundle, MacroGraph
 from tfmtl.models.multi_task_model import MultiTaskModel
 from tfmtl.models.registry import build_model
 from tfmtl.training.experiment import Experiment
+from tfmtl.training.precision_policy import precision_policy
 from tfmtl.training.training_state import CheckpointError, restore_checkpoint
 
 
@@ -55,9 +56,14 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
-    def has_finished_epoch(self) -> bool:
+    def has_checkpoint(self) -> bool:
         """Whether there is a checkpoint to go on from."""
         return tf.train.get_checkpoint_state(str(self.checkpoints / "last")) is not None
+
+    @property
+    def has_finished_epoch(self) -> bool:
+        """Whether there is an epoch whose model can be used."""
+        return tf.train.get_checkpoint_state(str(self.checkpoints / "best")) is not None
 
     @property
     def history(self) -> Path:
@@ -140,7 +146,7 @@ def load_run(path: Path, *, macro_graph: MacroGraph | None = None) -> TrainedRun
     best = tf.train.get_checkpoint_state(str(folder.checkpoints / "best"))
     if best is None:
         raise CheckpointError(
-            f"the run under {path} has no finished epoch: train it again into the same folder"
+            f"the run under {path} has no finished epoch: go on with it by train --resume"
         )
     encoder = FeatureEncoder.load(folder.encoder)
     if experiment.uses_macro_graph:
@@ -153,18 +159,19 @@ def load_run(path: Path, *, macro_graph: MacroGraph | None = None) -> TrainedRun
             f"the model of {path}, {experiment.model.name!r}, reads no macro graph and received "
             "one: leave it out"
         )
-    model = build_model(
-        experiment.model.name,
-        encoder.schema,
-        encoder,
-        experiment.model.hyperparameters,
-        exclude_inputs=experiment.model.exclude_inputs,
-        bottom=experiment.model.bottom,
-        numeric_bins=experiment.model.numeric_bins,
-        # Training rows are behind this model.
-        macro_graph=None if macro_graph is None else macro_graph.scored_version(),
-    )
-    model.build_weights()
+    with precision_policy(experiment.training.precision):
+        model = build_model(
+            experiment.model.name,
+            encoder.schema,
+            encoder,
+            experiment.model.hyperparameters,
+            exclude_inputs=experiment.model.exclude_inputs,
+            bottom=experiment.model.bottom,
+            numeric_bins=experiment.model.numeric_bins,
+            # Training rows are behind this model.
+            macro_graph=None if macro_graph is None else macro_graph.scored_version(),
+        )
+        model.build_weights()
     restore_checkpoint(tf.train.Checkpoint(model=model), best.model_checkpoint_path)
     bundle = GraphBundle.load(folder.graph) if model.uses_graph else None
     return TrainedRun(experiment, encoder, model, bundle, macro_graph)
