@@ -119,7 +119,7 @@ def test_a_run_is_not_overwritten(place, trained):
     )
     assert "already holds a run: resume it, or train into another folder" in line
     other = refused("train", place / "experiment.yaml", "--output", place / "run", "--resume")
-    assert "is another experiment, it differs in ['training']" in other
+    assert "is another experiment, it differs in training." in other
 
 
 def test_evaluate_prints_and_keeps_test_metrics(place, evaluated):

@@ -388,7 +388,8 @@ class MultiTaskModel(tfrs.Model):
         counted = self.weighting.present(losses) & tf.math.is_finite(weights)
         weights = tf.where(counted, weights, 0.0)
         for number, name in enumerate(self._weight_means):
-            counts = tf.cast(counted[number], tf.float32)
+            # Replicas all have the weights of the whole batch.
+            counts = tf.cast(counted[number], tf.float32) / _num_replicas()
             self._weight_means[name].update_state(weights[number], counts)
 
     def fit(

@@ -19,6 +19,7 @@ from tfmtl.training.shared_batches import SharedBatches
 _FINISHED, _FAILED = 0, 1
 # For the answer to the chief's last call to get there.
 _LAST_SECONDS = 0.5
+_LONGEST_ANSWER = 10.0
 
 
 def serve_chief(
@@ -95,11 +96,18 @@ def stop_servers(cluster: Cluster, *, finished: bool) -> None:
     """
     functions, stop = _stopper(lambda code: code)
     code = tf.constant(_FINISHED if finished else _FAILED, tf.int64)
-    # Servers last: a worker's call may still be on its way to them.
-    for device in cluster.devices("worker", "ps"):
+
+    def tell(device: str) -> None:
         # Whoever is gone needs not be told.
         with suppress(tf.errors.OpError), tf.device(device):
             stop(code)
+
+    # Servers last: a worker's call may still be on its way to them.
+    for device in cluster.devices("worker", "ps"):
+        # One that is just coming back may never answer.
+        told = threading.Thread(target=tell, args=(device,), daemon=True)
+        told.start()
+        told.join(_LONGEST_ANSWER)
     del functions
 
 
