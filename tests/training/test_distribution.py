@@ -128,7 +128,7 @@ def test_draws_of_replicas_are_part_of_what_is_resumed(tmp_path):
 
 @pytest.mark.slow
 def test_a_worker_that_dies_stops_the_others_and_all_resume(tmp_path):
-    settings = ["training.epochs=12", "training.patience=12", "training.checkpoint_every=3"]
+    settings = ["training.epochs=6", "training.patience=6", "training.checkpoint_every=3"]
     cluster = cluster_of(worker=2)
     with processes_of(
         tmp_path / "one", "mmoe", "multi_worker", *settings, cluster=cluster
@@ -146,7 +146,7 @@ def test_a_worker_that_dies_stops_the_others_and_all_resume(tmp_path):
         parts.cluster = cluster_of(worker=2)
         assert set(parts.start_all("--resume").wait().values()) == {0}
     assert_close_runs(parts.run, whole.run, rtol=1e-6)
-    assert len(history(parts.run)) == 12
+    assert len(history(parts.run)) == 6
 
 
 def assert_every_step_is_made_once(processes, rows, first=(0, 0), batch=BATCH):

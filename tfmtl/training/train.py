@@ -300,6 +300,10 @@ def _trained(
                 start += 1
             if start < settings.epochs and not state.exhausted:
                 fit(start, settings.epochs)
+    if coordinator is not None:
+        # Waits for a worker that is just being taken back: servers that are told to end would leave
+        # the thread that does so, and with it this process, waiting for them.
+        coordinator._cluster.stop()
     forget_hooks(model)
     plot_curves(run.history, run.curves)
     if settings.telemetry:
